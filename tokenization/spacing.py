@@ -1,0 +1,53 @@
+r"""Natural spacing for decoded text, as a decoder that is stored in `tokenizer.json`.
+
+The 2018 encoder marks a word's end, so its plain text is `" do n't say \" no \" , he said ."`. This decoder writes
+` don't say "no", he said.` instead. Three things shape its rules:
+
+- **A blank stands before a word, not after it**, the first word included: pieces that are decoded apart (prompt and
+  continuation in `pipeline("text-generation")`, lines in a `TextStreamer`) join without gluing words. Strip the text
+  where the first blank is unwanted.
+- **No blank depends on what comes after the next token**: streamers print all but the last word of the text so far,
+  so what they printed must not change. So a rule looks only to its left and at the word (a complete one) on its right.
+- **Case and the original blanks are lost**: `word - word` may have been a hyphen or a dash. Hyphens are commoner.
+"""
+
+from tokenizers import Regex, decoders
+
+_SPECIAL = r"\A(?:_start_|_delimiter_|_classify_|<pad>|<unk>)\K\z"  # these stand alone, as words do
+_LINE = r"(?:\A|\n)"
+_AFTER = r"(?=[ .,;:?!%)\]}\"])"
+_ALONE = rf"(?<![^ (\[{{\"\n])'{_AFTER}"  # an apostrophe that is a word
+_INSIDE = rf"(?:(?!{_ALONE})[^\n])*+"  # up to the next one
+_OUTSIDE = rf"(?:(?!{_ALONE})[^\n]|(?<=s )')*+"  # where nothing is open, one after an s marks a possessive
+
+_RULES = [
+    # what leans on the word before it
+    (r" (?=(?:[.,;:?!%)\]}]|\.\.+|n't|'(?:s|m|d|re|ve|ll)|'') )", ""),
+    # special cases that were cut
+    (r"(?<= gon) (?=na )|(?<= got) (?=ta )|(?<= gim| lem) (?=me )|(?<= y') (?=all )|(?<= can) (?=not )", ""),
+    (r"(?<= do| ca| wo| did| does| is| are| was| could| would| should| has| have| had) (?=nt )", ""),
+    # what leans on the word after it, or on both
+    (r"(?<= [(\[{$£€#`]|\"[(\[{$£€#`]|``) ", ""),
+    (r"(?<=\w) (?=[\-/] )", ""),
+    (r"(?<=\w[\-/]) (?=\w)", ""),
+    (r"(?<=\d,) (?=000 )", ""),
+    # quotes open and close in turn, anew on every line: first the blank after one that opens, then before one that closes
+    (rf'(?:{_LINE}[^"\n]*+|\G(?!\A)[^"\n]*+"[^"\n]*+)"\K ', ""),
+    (rf'(?:{_LINE}[^"\n]*+"|\G(?!\A)"[^"\n]*+")[^"\n]*?\K (?=")', ""),
+    (rf"(?:{_LINE}{_OUTSIDE}|\G(?!\A){_INSIDE}'{_OUTSIDE})'\K ", ""),
+    (rf" (?='{_AFTER})", ""),
+    (r" ?\n ?", "\n"),
+    (r" +\z", ""),
+]
+
+
+def decoder() -> decoders.Sequence:
+    """Tokens to text: `</w>` to blanks, one string, a blank before its first word, then the rules."""
+    steps = [
+        decoders.Replace(Regex(_SPECIAL), " "),
+        decoders.Replace("</w>", " "),
+        decoders.Fuse(),
+        decoders.Replace(Regex(r"\A"), " "),
+    ]
+    steps += [decoders.Replace(Regex(pattern), text) for pattern, text in _RULES]
+    return decoders.Sequence(steps)
