@@ -1,0 +1,45 @@
+"""GPT-1 for transformers: configuration, model and heads, known to the Auto classes once this is imported."""
+
+import transformers
+
+from tokenization import GPT1Tokenizer
+
+from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
+from .modeling_gpt1 import (
+    AUTO_CLASSES,
+    GPT1ForCausalLM,
+    GPT1ForEntailment,
+    GPT1ForMaskedLM,
+    GPT1ForMultipleChoice,
+    GPT1ForSequenceClassification,
+    GPT1ForSimilarity,
+    GPT1Model,
+    GPT1PreTrainedModel,
+)
+
+
+def _register() -> None:
+    transformers.AutoConfig.register(GPT1Config.model_type, GPT1Config, exist_ok=True)
+    GPT1Config.register_for_auto_class()
+    for auto_class, models in AUTO_CLASSES.items():
+        # Where one Auto class serves several heads, the checkpoint's `architectures` chooses.
+        getattr(transformers, auto_class).register(GPT1Config, models if len(models) > 1 else models[0], exist_ok=True)
+        for model in models:
+            model.register_for_auto_class(auto_class)
+    transformers.AutoTokenizer.register(GPT1Config, fast_tokenizer_class=GPT1Tokenizer, exist_ok=True)
+
+
+_register()
+
+__all__ = [
+    "NAMED_CONFIGURATIONS",
+    "GPT1Config",
+    "GPT1ForCausalLM",
+    "GPT1ForEntailment",
+    "GPT1ForMaskedLM",
+    "GPT1ForMultipleChoice",
+    "GPT1ForSequenceClassification",
+    "GPT1ForSimilarity",
+    "GPT1Model",
+    "GPT1PreTrainedModel",
+]

@@ -1,0 +1,78 @@
+"""
+The `gpt1` command: reads the command line, calls the library, prints.
+
+Exit status: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 interrupted, resumable.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from huggingface_hub.utils import logging as hub_logging
+from transformers import HfArgumentParser
+
+
+def _parse(command: str, dataclasses: tuple[type, ...], arguments: Sequence[str]) -> tuple[Any, ...]:
+    description = (dataclasses[0].__doc__ or "").strip()
+    parser = HfArgumentParser(dataclasses, prog=f"gpt1 {command}", description=description)
+    return parser.parse_args_into_dataclasses(list(arguments), look_for_args_file=False)
+
+
+def _finetune(arguments: Sequence[str]) -> None:
+    from .training.finetune import FinetuningArguments, TaskArguments, finetune
+
+    finetune(*_parse("finetune", (TaskArguments, FinetuningArguments), arguments))
+
+
+def _predict(arguments: Sequence[str]) -> None:
+    from .inference import PredictArguments, predict
+
+    (args,) = _parse("predict", (PredictArguments,), arguments)
+    results = predict(args)
+    print(json.dumps(results[0], ensure_ascii=False) if args.text is not None else f"wrote {args.output_file}")
+
+
+def _generate(arguments: Sequence[str]) -> None:
+    from .inference import GenerateArguments, generate
+
+    (args,) = _parse("generate", (GenerateArguments,), arguments)
+    for text in generate(args):
+        print(text)
+
+
+COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
+    "finetune": (_finetune, "fine-tune a model on a task"),
+    "predict": (_predict, "label texts with a fine-tuned model"),
+    "generate": (_generate, "continue a text"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status (wrong usage leaves through `SystemExit(2)`, as argparse does)."""
+    width = max(map(len, COMMANDS))
+    parser = argparse.ArgumentParser(
+        prog="gpt1",
+        description="GPT-1: train, use and share it.",
+        epilog="commands:\n" + "\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="`gpt1 COMMAND --help` tells its flags")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    run, _ = COMMANDS[args.command]
+    hub_logging.set_verbosity_error()  # what fails for good is said once, below
+    try:
+        run(args.arguments)
+    except KeyboardInterrupt as interrupt:
+        print(f"gpt1 {args.command}: interrupted {interrupt}".rstrip(), file=sys.stderr)
+        return 130
+    except Exception as error:
+        if os.environ.get("GPT1_TRACEBACK"):
+            raise
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"gpt1 {args.command}: {message}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,221 @@
+"""GPT1Config: the shape, the regularisation and the options of a GPT-1 model.
+
+References:
+1. A. Radford, K. Narasimhan, T. Salimans, I. Sutskever: Improving Language Understanding by Generative Pre-Training,
+   2018 ("the paper").
+2. OpenAI's released code, finetune-transformer-lm ("the original code").
+"""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+
+
+# Sizes to start from by name, as differences from the paper's model.
+NAMED_CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "gpt1": {},
+    "mini": {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4, "intermediate_size": 1024},
+}
+
+# An openai-gpt configuration's values that are named otherwise here.
+_OPENAI_GPT_ACTIVATIONS = {"gelu": "gelu_pytorch_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
+_OPENAI_GPT_ONLY = ("afn", "n_ctx", "n_special", "predict_special_tokens")
+
+
+@strict
+class GPT1Config(PreTrainedConfig):
+    r"""
+    Configuration of every GPT-1 model. The defaults are the paper's model (section 4.1) with the vocabulary of the
+    packaged tokenizer.
+
+    Args:
+        vocab_size (`int`):
+            Entries of the vocabulary, the four special tokens at its end included.
+        hidden_size (`int`, defaults to 768):
+            Width of the hidden states. Alias `n_embd`.
+        num_hidden_layers (`int`, defaults to 12):
+            Number of blocks. Alias `n_layer`.
+        num_attention_heads (`int`, defaults to 12):
+            Attention heads in each block. Alias `n_head`.
+        intermediate_size (`int`, defaults to 3072):
+            Width of the feed-forward layer inside a block. Alias `n_inner`.
+        max_position_embeddings (`int`, defaults to 512):
+            The longest input, in tokens. Alias `n_positions`.
+        hidden_act (`str`, defaults to `"gelu_pytorch_tanh"`):
+            Activation of the feed-forward layer: GELU in the tanh form of the original code.
+        hidden_dropout (`float`, defaults to 0.1):
+            Dropout on what attention and feed-forward layer add to the residual stream. Alias `resid_pdrop`.
+        embedding_dropout (`float`, defaults to 0.1):
+            Dropout on the sum of token and position embeddings. Alias `embd_pdrop`.
+        attention_dropout (`float`, defaults to 0.1):
+            Dropout on the attention weights. Alias `attn_pdrop`.
+        classifier_dropout (`float`, defaults to 0.1):
+            Dropout on the extract state, before a task head's linear layer.
+        layer_norm_eps (`float`, defaults to 1e-5):
+            Epsilon of the layer norms. Alias `layer_norm_epsilon`.
+        initializer_range (`float`, defaults to 0.02):
+            Standard deviation of the initial weights.
+        lm_coef (`float`, defaults to 0.5):
+            Lambda of the paper's equation 5: the weight of the auxiliary language-modeling loss in the task heads
+            while training. 0 switches it off.
+        lm_loss_weighting (`"additive"` or `"convex"`, defaults to `"additive"`):
+            How the two losses combine: `task + lm_coef * lm` as in the paper, or
+            `lm_coef * task + (1 - lm_coef) * lm`.
+        norm_position (`"post"` or `"pre"`, defaults to `"post"`):
+            Layer norm after each residual sum, as in GPT-1, or before each sublayer with one more norm at the end
+            and residual projections initialised smaller by `sqrt(2 * num_hidden_layers)`, as in GPT-2.
+        position_embedding_type (`"learned"` or `"sinusoidal"`, defaults to `"learned"`):
+            Learned position embeddings, or the fixed sinusoids that the paper's section 4.1 names as the alternative.
+        attention_window (`int`, *optional*):
+            How many tokens each token sees, itself included: the context size k of the paper's equation 1. All that
+            come before it when unset. Alias `sliding_window`.
+        is_causal (`bool`, defaults to `True`):
+            Whether a token sees only what comes before it. `False` for masked language modeling.
+        use_cache (`bool`, defaults to `True`):
+            Whether the model returns keys and values for the next call.
+        tie_word_embeddings (`bool`, defaults to `True`):
+            Whether the output layer is the token embedding (paper, equation 2).
+        unk_token_id (`int`, defaults to 0):
+            `<unk>`.
+        bos_token_id, sep_token_id, cls_token_id, pad_token_id (`int`, *optional*):
+            `_start_`, `_delimiter_`, `_classify_` (the extract token) and `<pad>`. Negative numbers count from the
+            end of the vocabulary; by default they are its last four entries, in this order.
+
+    Raises:
+        ValueError: heads that do not divide the width, a probability outside [0, 1], or a size below one.
+
+    ```python
+    >>> from modeling_gpt1 import GPT1Config, GPT1Model
+
+    >>> config = GPT1Config(num_hidden_layers=6)
+    >>> model = GPT1Model(config)
+    ```"""
+
+    model_type = "gpt1"
+    # Trainer gathers every other output of a task head over the whole evaluation set.
+    keys_to_ignore_at_inference = ["past_key_values", "task_loss", "lm_loss"]
+    attribute_map = {
+        "n_embd": "hidden_size",
+        "n_layer": "num_hidden_layers",
+        "n_head": "num_attention_heads",
+        "n_inner": "intermediate_size",
+        "n_positions": "max_position_embeddings",
+        "resid_pdrop": "hidden_dropout",
+        "embd_pdrop": "embedding_dropout",
+        "attn_pdrop": "attention_dropout",
+        "layer_norm_epsilon": "layer_norm_eps",
+        # transformers' masks and caches know a limited window by this name
+        "sliding_window": "attention_window",
+    }
+
+    vocab_size: int = 40_338
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    max_position_embeddings: int = 512
+    hidden_act: str = "gelu_pytorch_tanh"
+    hidden_dropout: float | int = 0.1
+    embedding_dropout: float | int = 0.1
+    attention_dropout: float | int = 0.1
+    classifier_dropout: float | int = 0.1
+    layer_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    lm_coef: float | int = 0.5
+    lm_loss_weighting: Literal["additive", "convex"] = "additive"
+    norm_position: Literal["post", "pre"] = "post"
+    position_embedding_type: Literal["learned", "sinusoidal"] = "learned"
+    attention_window: int | None = None
+    is_causal: bool = True
+    use_cache: bool = True
+    tie_word_embeddings: bool = True
+    unk_token_id: int | None = 0
+    bos_token_id: int | None = -4
+    sep_token_id: int | None = -3
+    cls_token_id: int | None = -2
+    pad_token_id: int | None = -1
+    eos_token_id: int | list[int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name in ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id"):
+            token_id = getattr(self, name)
+            if token_id is not None and token_id < 0:
+                setattr(self, name, self.vocab_size + token_id)
+        # What was saved may point at another repository or know one class only; the code travels with every
+        # checkpoint, so the map is always this one.
+        kwargs.pop("auto_map", None)
+        super().__post_init__(**kwargs)
+        self.auto_map = self._auto_map()
+
+    def _auto_map(self) -> dict[str, str]:
+        """Which class each Auto class loads where this package is not installed."""
+        architecture = (self.architectures or [""])[0]
+        pair_heads = ("GPT1ForEntailment", "GPT1ForSimilarity")
+        heads = {
+            "AutoModel": "GPT1Model",
+            "AutoModelForCausalLM": "GPT1ForCausalLM",
+            "AutoModelForMaskedLM": "GPT1ForMaskedLM",
+            "AutoModelForSequenceClassification": (
+                architecture if architecture in pair_heads else "GPT1ForSequenceClassification"
+            ),
+            "AutoModelForMultipleChoice": "GPT1ForMultipleChoice",
+        }
+        return {"AutoConfig": "configuration_gpt1.GPT1Config"} | {
+            auto_class: f"modeling_gpt1.{name}" for auto_class, name in heads.items()
+        }
+
+    def validate_architecture(self) -> None:
+        """Part of `@strict`: refuses shapes that no model can have."""
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "num_attention_heads",
+            "intermediate_size",
+            "max_position_embeddings",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.hidden_size % self.num_attention_heads != 0:
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be a multiple of num_attention_heads "
+                f"({self.num_attention_heads})"
+            )
+        if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2 != 0:
+            raise ValueError(f"sinusoidal positions need an even hidden_size, got {self.hidden_size}")
+        if self.attention_window is not None and self.attention_window < 1:
+            raise ValueError(f"attention_window must be at least 1, got {self.attention_window}")
+        for name in ("hidden_dropout", "embedding_dropout", "attention_dropout", "classifier_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
+        """As in transformers; a configuration of model type `openai-gpt` is translated to this one's fields."""
+        config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        if config_dict.get("model_type") == "openai-gpt":
+            config_dict = cls._from_openai_gpt(config_dict)
+        return config_dict, kwargs
+
+    @classmethod
+    def _from_openai_gpt(cls, config_dict: dict[str, Any]) -> dict[str, Any]:
+        translated = {
+            name: value
+            for name, value in config_dict.items()
+            if name not in _OPENAI_GPT_ONLY and not name.startswith("summary_")
+        }
+        width = translated.get("n_embd", 768)
+        return translated | {
+            "model_type": cls.model_type,
+            "architectures": None,
+            "n_inner": 4 * width,
+            "hidden_act": _OPENAI_GPT_ACTIVATIONS[config_dict.get("afn", "gelu")],
+            # The published vocabulary ends before these four.
+            "bos_token_id": config_dict.get("bos_token_id"),
+            "sep_token_id": config_dict.get("sep_token_id"),
+            "cls_token_id": config_dict.get("cls_token_id"),
+            "pad_token_id": config_dict.get("pad_token_id"),
+        }
+
+
+__all__ = ["GPT1Config", "NAMED_CONFIGURATIONS"]

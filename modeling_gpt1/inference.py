@@ -1,0 +1,206 @@
+"""Using a trained model on texts: labels and probabilities from a task head, text from a language model."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from tqdm import tqdm
+from transformers import (
+    DataCollatorForMultipleChoice,
+    DataCollatorWithPadding,
+    TextGenerationPipeline,
+    set_seed,
+)
+
+from tokenization import GPT1Tokenizer
+
+from .loading import load_config, task_head
+from .modeling_gpt1 import GPT1ForCausalLM, GPT1ForMultipleChoice, GPT1TaskModel
+from .training.data import encode, find_columns, read_file
+from .training.tasks import TASKS
+
+
+@dataclass
+class PredictArguments:
+    """Label texts with a fine-tuned model."""
+
+    model: str = field(metadata={"help": "A fine-tuned checkpoint: a directory or a Hub id."})
+    text: str | None = field(default=None, metadata={"help": "One text."})
+    text_pair: str | None = field(default=None, metadata={"help": "The second text of a pair."})
+    input_file: str | None = field(
+        default=None, metadata={"help": "CSV, TSV, JSON lines or Parquet, in place of --text."}
+    )
+    output_file: str | None = field(
+        default=None, metadata={"help": "Where a line of JSON is written for each row of --input_file."}
+    )
+    text_columns: list[str] | None = field(default=None, metadata={"help": "The column of the text, or of the pair."})
+    choice_columns: list[str] | None = field(
+        default=None,
+        metadata={"help": "The column that lists a multiple choice's answers, or a column for each answer."},
+    )
+    batch_size: int = field(default=32, metadata={"help": "Texts at a time."})
+
+
+@dataclass
+class GenerateArguments:
+    """Continue a text."""
+
+    model: str = field(metadata={"help": "A language model: a directory or a Hub id, gpt1 or openai-gpt."})
+    prompt: str = field(metadata={"help": "The text to continue."})
+    max_new_tokens: int = field(default=40, metadata={"help": "Tokens to add at most."})
+    do_sample: bool = field(default=False, metadata={"help": "Sample, rather than take the likeliest token."})
+    temperature: float = field(default=1.0, metadata={"help": "Of the sampling: below 1 safer, above 1 wilder."})
+    top_k: int = field(default=50, metadata={"help": "Sample among the likeliest k tokens; 0 for all."})
+    top_p: float = field(
+        default=1.0, metadata={"help": "Sample among the likeliest tokens of this total probability."}
+    )
+    num_beams: int = field(default=1, metadata={"help": "Beams of a beam search."})
+    num_return_sequences: int = field(default=1, metadata={"help": "How many continuations."})
+    repetition_penalty: float = field(default=1.0, metadata={"help": "Above 1, what was said is less likely."})
+    seed: int = field(default=42, metadata={"help": "Of the sampling."})
+
+
+class Predictor:
+    """
+    A fine-tuned model with its tokenizer, ready to label texts.
+
+    Args:
+        path (`str`): a fine-tuned checkpoint, a directory or a Hub id.
+        batch_size (`int`): texts at a time.
+
+    Raises:
+        OSError: no checkpoint there.
+        ValueError: a checkpoint without a task head.
+    """
+
+    def __init__(self, path: str, batch_size: int = 32):
+        self.path = path
+        self.batch_size = batch_size
+        self.config = load_config(path)
+        self.head = task_head(path, self.config)
+        self.tokenizer = GPT1Tokenizer.from_pretrained(path)
+        self.multiple_choice = self.head is GPT1ForMultipleChoice
+        self.collator = (DataCollatorForMultipleChoice if self.multiple_choice else DataCollatorWithPadding)(
+            self.tokenizer
+        )
+
+    @cached_property
+    def model(self) -> GPT1TaskModel:
+        """The model, loaded when it is first needed, on the GPU if there is one."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return self.head.from_pretrained(self.path, config=self.config).eval().to(device)
+
+    def __call__(
+        self,
+        rows: Dataset,
+        text_columns: list[str] | None = None,
+        choice_columns: list[str] | None = None,
+        name: str = "the data",
+    ) -> list[dict[str, Any]]:
+        """
+        One dictionary a row: `label` and `probabilities` by label; `label`, its number from 0, and `probabilities` in
+        order for a multiple choice; `score` for a regression.
+
+        Raises:
+            ValueError: columns that are not there, or hold no text.
+        """
+        # The generic tasks stand last: they know the columns of all others with their head.
+        task = next(task for task in reversed(TASKS.values()) if task.head is self.head)
+        columns = find_columns(task, rows, name, text_columns, None, choice_columns, needs_label=False)
+        encoded = encode(rows, columns, self.tokenizer, self.config.max_position_embeddings, name)
+        # Texts of like lengths go together, for little padding; the longest first, so that memory fails early.
+        order = sorted(range(len(encoded)), key=encoded["length"].__getitem__, reverse=True)
+        encoded = encoded.remove_columns("length")
+        if self.multiple_choice:  # whose collator wants some
+            encoded = encoded.add_column("labels", [0] * len(encoded))
+        results: list[dict[str, Any]] = [{} for _ in order]
+        for start in tqdm(range(0, len(order), self.batch_size), desc="Predicting", disable=len(order) < 2):
+            indices = order[start : start + self.batch_size]
+            batch = self.collator([encoded[index] for index in indices])
+            with torch.inference_mode():
+                logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
+            for index, result in zip(indices, self._results(logits.float().cpu()), strict=True):
+                results[index] = result
+        return results
+
+    def _results(self, logits: torch.Tensor) -> Iterator[dict[str, Any]]:
+        config = self.config
+        if config.problem_type == "regression" or (config.num_labels == 1 and not self.multiple_choice):
+            yield from ({"score": score} for score in logits.squeeze(-1).tolist())
+            return
+        several = config.problem_type == "multi_label_classification"
+        for row in (logits.sigmoid() if several else logits.softmax(-1)).tolist():
+            best = max(range(len(row)), key=row.__getitem__)
+            if self.multiple_choice:
+                yield {"label": best, "probabilities": row}
+            else:
+                names = [config.id2label[index] for index in range(len(row))]
+                label = [n for n, p in zip(names, row, strict=True) if p > 0.5] if several else names[best]
+                yield {"label": label, "probabilities": dict(zip(names, row, strict=True))}
+
+
+def predict(args: PredictArguments) -> list[dict[str, Any]]:
+    """
+    Labels the one text, or every row of `input_file` into `output_file`.
+
+    Raises:
+        OSError, ValueError: files, columns or a model that are not as they have to be; nothing is written.
+    """
+    if (args.text is None) == (args.input_file is None):
+        raise ValueError("give either --text or --input_file")
+    if (args.input_file is None) != (args.output_file is None):
+        raise ValueError("--input_file and --output_file go together")
+    rows = None if args.input_file is None else read_file(args.input_file)
+    predictor = Predictor(args.model, args.batch_size)
+    if rows is None:
+        if predictor.multiple_choice:
+            raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")
+        pair = {} if args.text_pair is None else {"text_pair": [args.text_pair]}
+        return predictor(Dataset.from_dict({"text": [args.text]} | pair), ["text", *pair])
+    results = predictor(rows, args.text_columns, args.choice_columns, args.input_file)
+    output = Path(args.output_file)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    aside = output.with_name(output.name + ".part")
+    with aside.open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
+    os.replace(aside, output)
+    return results
+
+
+def generate(args: GenerateArguments) -> list[str]:
+    """
+    The prompt with each continuation.
+
+    Raises:
+        OSError: no checkpoint at `model`.
+        ValueError: prompt and continuation longer than the model's limit.
+    """
+    model = GPT1ForCausalLM.from_pretrained(args.model, config=load_config(args.model))
+    tokenizer = GPT1Tokenizer.from_pretrained(args.model, task_format=False)
+    length = len(tokenizer(args.prompt)["input_ids"])
+    limit = model.config.max_position_embeddings
+    if length == 0:
+        raise ValueError("the prompt is empty")
+    if length + args.max_new_tokens > limit:
+        raise ValueError(
+            f"the prompt is {length} tokens long: with {args.max_new_tokens} new ones it exceeds the model's {limit}"
+        )
+    set_seed(args.seed)
+    sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
+    pipeline = TextGenerationPipeline(model=model, tokenizer=tokenizer)
+    outputs = pipeline(
+        args.prompt,
+        max_new_tokens=args.max_new_tokens,
+        do_sample=args.do_sample,
+        num_beams=args.num_beams,
+        num_return_sequences=args.num_return_sequences,
+        repetition_penalty=args.repetition_penalty,
+        **sampling,
+    )
+    return [output["generated_text"] for output in outputs]

@@ -1,0 +1,253 @@
+"""
+Supervised fine-tuning with the paper's settings (section 4.1), on transformers' Trainer.
+
+```bash
+gpt1 finetune --task sst2 --train_file train.csv --validation_file validation.csv --output_dir runs/sst2
+```
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    DataCollatorForMultipleChoice,
+    DataCollatorWithPadding,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer_utils import get_last_checkpoint
+
+from hub_upload import write_model_card
+
+from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
+from ..loading import load_tokenizer_and_config
+from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
+from .data import Labels, encode, find_columns, read_splits
+from .interruption import StopOnInterrupt
+from .metrics import TaskMetrics
+from .tasks import REGRESSION_METRICS, TASKS, Task
+
+
+@dataclass
+class TaskArguments:
+    """What to fine-tune, and on what."""
+
+    task: Literal[tuple(TASKS)] = field(metadata={"help": "The task, or the kind of task for your own data."})
+    model: str = field(
+        default="mini",
+        metadata={
+            "help": "A checkpoint: a directory or a Hub id, gpt1 or openai-gpt. Or a named configuration to start "
+            f"from scratch: {', '.join(NAMED_CONFIGURATIONS)}."
+        },
+    )
+    train_file: str | None = field(
+        default=None,
+        metadata={"help": "CSV, TSV, JSON lines or Parquet; the task's data set on the Hub if not given."},
+    )
+    validation_file: str | None = field(default=None, metadata={"help": "Measured after every epoch."})
+    test_file: str | None = field(default=None, metadata={"help": "Measured once, at the end."})
+    text_columns: list[str] | None = field(default=None, metadata={"help": "The column of the text, or of the pair."})
+    label_column: str | None = field(default=None, metadata={"help": "The column of the label."})
+    choice_columns: list[str] | None = field(
+        default=None,
+        metadata={"help": "The column that lists a multiple choice's answers, or a column for each answer."},
+    )
+    max_length: int | None = field(
+        default=None, metadata={"help": "Longest input in tokens; the model's own limit if not given."}
+    )
+    lm_coef: float | None = field(
+        default=None,
+        metadata={"help": "Weight of the auxiliary language-modeling loss; the model's (0.5) if not given."},
+    )
+
+
+@dataclass
+class FinetuningArguments(TrainingArguments):
+    """
+    [`TrainingArguments`] with the paper's fine-tuning settings as defaults. They differ from transformers' in:
+    learning rate 6.25e-5, batches of 32, weight decay 0.01, warm-up over 0.2 % of the steps, an evaluation and a
+    checkpoint after every epoch of which the best is kept, and batches of like lengths.
+    """
+
+    output_dir: str = field(kw_only=True, metadata={"help": "Where the model and its results are written."})
+    learning_rate: float = field(default=6.25e-5, metadata={"help": "The highest learning rate."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Examples a step and device."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Examples an evaluation step and device."})
+    weight_decay: float = field(default=0.01, metadata={"help": "On all parameters but biases and gains."})
+    warmup_steps: float = field(default=0.002, metadata={"help": "Steps of warm-up; below 1, a part of all steps."})
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best."})
+    load_best_model_at_end: bool | None = field(
+        default=None, metadata={"help": "Whether the best checkpoint is the result; if it is saved when evaluated."}
+    )
+    train_sampling_strategy: str = field(
+        default="group_by_length", metadata={"help": "How training examples are drawn: random, group_by_length, ..."}
+    )
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Whether batches are loaded into pinned memory."}
+    )
+    logging_steps: float = field(default=50, metadata={"help": "Log the training loss every so many steps."})
+
+    def __post_init__(self) -> None:
+        if self.load_best_model_at_end is None:
+            self.load_best_model_at_end = self.eval_strategy == self.save_strategy != "no"
+        super().__post_init__()
+
+
+def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> dict[str, float]:
+    """
+    Fine-tunes a model on a task and writes it, its tokenizer, `all_results.json` and a model card to `output_dir`.
+
+    Returns:
+        `dict[str, float]`: the metrics of every split, as in `all_results.json`.
+
+    Raises:
+        OSError, ValueError: files, columns, labels or a model that are not as the task needs them; nothing is written.
+        KeyboardInterrupt: stopped by SIGINT; a checkpoint to resume from is saved.
+    """
+    task = TASKS[task_args.task]
+    output_dir = Path(training_args.output_dir)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise ValueError(f"output_dir {output_dir} is a file")
+    if output_dir.is_dir() and any(output_dir.iterdir()) and not training_args.resume_from_checkpoint:
+        raise ValueError(
+            f"output_dir {output_dir} holds another run; choose another one, or --resume_from_checkpoint True"
+        )
+
+    files = {
+        "train": task_args.train_file,
+        "validation": task_args.validation_file,
+        "test": task_args.test_file,
+    }
+    splits = {split: rows for split, rows in read_splits(task, files).items() if len(rows) > 0}
+    if "train" not in splits:
+        raise ValueError("there is no training data: give --train_file")
+    names = {split: files.get(split) or f"the {split} split" for split in splits}
+    columns = {
+        split: find_columns(
+            task, rows, names[split], task_args.text_columns, task_args.label_column, task_args.choice_columns
+        )
+        for split, rows in splits.items()
+    }
+
+    set_seed(training_args.seed)
+    tokenizer, config = load_tokenizer_and_config(task_args.model)
+    max_length = task_args.max_length or config.max_position_embeddings
+    if not tokenizer.num_special_tokens_to_add(pair=True) < max_length <= config.max_position_embeddings:
+        raise ValueError(f"--max_length must lie in [4, {config.max_position_embeddings}], got {max_length}")
+    labels = Labels.of(task, splits["train"], columns["train"].label, known_labels(config))
+    numbers = {split: labels.numbers(rows, columns[split], names[split]) for split, rows in splits.items()}
+    model = load_model(task_args.model, task, config, tokenizer, labels)
+    if task_args.lm_coef is not None:
+        model.config.lm_coef = task_args.lm_coef
+    encoded = {
+        split: encode(rows, columns[split], tokenizer, max_length, names[split]).add_column("labels", numbers[split])
+        for split, rows in splits.items()
+    }
+    return _train(task_args, training_args, task, model, tokenizer, labels, encoded)
+
+
+def known_labels(config: GPT1Config) -> list[str] | None:
+    """The classes that a fine-tuned model's configuration names, or None where it has only transformers' defaults."""
+    names = [config.id2label[index] for index in sorted(config.id2label)]
+    return None if names == [f"LABEL_{index}" for index in range(len(names))] else names
+
+
+def load_model(
+    model: str, task: Task, config: GPT1Config, tokenizer: PreTrainedTokenizerBase, labels: Labels
+) -> GPT1TaskModel:
+    """The task's model: a checkpoint's weights under its head, or fresh ones for a named configuration."""
+    for name in ("bos", "sep", "cls", "pad", "unk"):
+        setattr(config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    if labels.regression:
+        config.num_labels = 1
+        config.problem_type = "regression"
+    elif labels.names is not None:
+        config.id2label = dict(enumerate(labels.names))
+        config.label2id = {name: index for index, name in config.id2label.items()}
+        config.problem_type = "single_label_classification"
+    if model in NAMED_CONFIGURATIONS:
+        return task.head(config)
+    loaded = task.head.from_pretrained(model, config=config)
+    if len(tokenizer) > loaded.config.vocab_size:
+        # The special tokens' new rows: N(0, initializer_range), as all of the model began.
+        loaded.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return loaded
+
+
+def _train(
+    task_args: TaskArguments,
+    training_args: FinetuningArguments,
+    task: Task,
+    model: GPT1TaskModel,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Labels,
+    encoded: dict,
+) -> dict[str, float]:
+    if "validation" not in encoded:
+        training_args.eval_strategy = "no"
+        training_args.load_best_model_at_end = False
+    metrics = TaskMetrics(REGRESSION_METRICS if labels.regression else task.metrics, labels.regression)
+    if training_args.metric_for_best_model in (None, "loss"):
+        training_args.metric_for_best_model = metrics.names[0]
+        training_args.greater_is_better = True
+    collator = DataCollatorForMultipleChoice if task.head is GPT1ForMultipleChoice else DataCollatorWithPadding
+    interrupt = StopOnInterrupt()
+    trainer = Trainer(
+        model=model,
+        args=training_args,
+        data_collator=collator(tokenizer),
+        train_dataset=encoded["train"],
+        eval_dataset=encoded.get("validation"),
+        processing_class=tokenizer,
+        compute_metrics=metrics.of_logits,
+        callbacks=[interrupt],
+    )
+    resume = training_args.resume_from_checkpoint
+    if str(resume).lower() == "true":
+        resume = get_last_checkpoint(training_args.output_dir)
+    trained = trainer.train(resume_from_checkpoint=resume or None)
+    if interrupt.interrupted:
+        raise KeyboardInterrupt(f"saved to {training_args.output_dir}; go on with --resume_from_checkpoint True")
+
+    trainer.save_model()
+    trainer.save_state()
+    results = {"train": trained.metrics | {"train_samples": len(encoded["train"])}}
+    for split in (split for split in encoded if split != "train"):
+        prefix = split.replace("validation", "eval")
+        results[prefix] = trainer.evaluate(encoded[split], metric_key_prefix=prefix)
+        results[prefix][f"{prefix}_samples"] = len(encoded[split])
+    for prefix, figures in results.items():
+        trainer.log_metrics(prefix, figures)
+        trainer.save_metrics(prefix, figures)
+    if trainer.is_world_process_zero():
+        started_from = None if task_args.model in NAMED_CONFIGURATIONS else task_args.model
+        write_model_card(
+            training_args.output_dir,
+            task=task_args.task,
+            dataset=task.hub[0] if task_args.train_file is None else None,
+            base_model=started_from,
+            settings=_settings(training_args, model.config.lm_coef, len(encoded["train"])),
+            paper=task.paper,
+        )
+    return {name: value for figures in results.values() for name, value in figures.items()}
+
+
+def _settings(training_args: TrainingArguments, lm_coef: float, examples: int) -> dict[str, Any]:
+    """What a reader of the card wants to know of the run."""
+    return {
+        "training examples": examples,
+        "epochs": f"{training_args.num_train_epochs:g}",
+        "batch size": training_args.train_batch_size
+        * training_args.gradient_accumulation_steps
+        * training_args.world_size,
+        "learning rate": f"{training_args.learning_rate:g}, {training_args.lr_scheduler_type.value} decay",
+        "weight decay": training_args.weight_decay,
+        "weight of the auxiliary language-modeling loss": lm_coef,
+        "seed": training_args.seed,
+    }

@@ -1,0 +1,358 @@
+"""The command: what it writes, what it agrees with, and how it refuses bad input."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoTokenizer, pipeline
+
+from modeling_gpt1 import (
+    NAMED_CONFIGURATIONS,
+    GPT1ForCausalLM,
+    GPT1ForEntailment,
+    GPT1ForMultipleChoice,
+    GPT1ForSequenceClassification,
+    GPT1ForSimilarity,
+)
+from modeling_gpt1.cli import COMMANDS, main
+from modeling_gpt1.inference import Predictor
+from tokenization import GPT1Tokenizer
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny_mini():
+    """Lets `--model mini` be a model of seconds."""
+    mini = dict(NAMED_CONFIGURATIONS["mini"])
+    NAMED_CONFIGURATIONS["mini"].update(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
+    )
+    yield
+    NAMED_CONFIGURATIONS["mini"].update(mini)
+
+
+ROWS = {
+    "classification": [{"text": f"this is {w}, number {i}", "label": w} for i in range(6) for w in ("good", "bad")],
+    "entailment": [
+        {"premise": f"it is {w}", "hypothesis": f"number {i}", "label": w} for i in range(4) for w in ("a", "b", "c")
+    ],
+    "similarity": [{"sentence1": f"one {i}", "sentence2": f"two {i}", "score": i / 4} for i in range(12)],
+    "multiple-choice": [
+        {
+            "article": "A long story. " * 9,
+            "question": f"Which, {i}?",
+            "options": ["x", "y z", "w"],
+            "answer": "ABC"[i % 3],
+        }
+        for i in range(9)
+    ],
+}
+CLASSES = {
+    "classification": GPT1ForSequenceClassification,
+    "entailment": GPT1ForEntailment,
+    "similarity": GPT1ForSimilarity,
+    "multiple-choice": GPT1ForMultipleChoice,
+}
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def finetune(task, train, output, *flags):
+    flags = [*flags] or ["--max_steps", "2"]
+    return main(["finetune", "--task", task, "--train_file", train, "--output_dir", str(output), *flags])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The directories that `gpt1 finetune` wrote for each kind of task, and their data."""
+    directories = {}
+    for task, rows in ROWS.items():
+        path = tmp_path_factory.mktemp(task)
+        data = write_rows(path / "data.jsonl", rows)
+        flags = ("--validation_file", data, "--test_file", data, "--num_train_epochs", "2")
+        assert finetune(task, data, path / "model", *flags) == 0
+        directories[task] = path / "model", data
+    return directories
+
+
+@pytest.mark.parametrize("task", ROWS)
+def test_finetune_writes_what_trainer_writes(trained, task):
+    directory, _ = trained[task]
+    files = {file.name for file in directory.iterdir()}
+    assert files >= {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "trainer_state.json",
+        "all_results.json",
+        "README.md",
+        "modeling_gpt1.py",
+        "configuration_gpt1.py",
+    }
+    results = json.loads((directory / "all_results.json").read_text())
+    metric = "pearson" if task == "similarity" else "accuracy"
+    assert {"train_loss", f"eval_{metric}", f"test_{metric}", "eval_loss"} <= set(results)
+    assert results[f"eval_{metric}"] == results[f"test_{metric}"]
+    card = (directory / "README.md").read_text()
+    assert f"| test | {metric} | {results[f'test_{metric}']:.4f} |" in card
+    assert any(name.startswith("checkpoint-") for name in files)
+
+
+@pytest.mark.parametrize("task", ROWS)
+def test_predict_agrees_with_the_model_and_the_pipeline(trained, tmp_path, task):
+    directory, data = trained[task]
+    output = tmp_path / "labels.jsonl"
+    assert main(["predict", "--model", str(directory), "--input_file", data, "--output_file", str(output)]) == 0
+    predictions = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(predictions) == len(ROWS[task])
+
+    predictor = Predictor(str(directory))
+    model, tokenizer = predictor.model, predictor.tokenizer
+    assert type(model) is CLASSES[task]
+    assert AutoTokenizer.from_pretrained(directory)("a", "b")["input_ids"] == tokenizer("a", "b")["input_ids"]
+    texts = [[row[column] for column in row if column in ("text", "premise", "hypothesis", "sentence1", "sentence2")]
+             for row in ROWS[task]]  # fmt: skip
+    if task == "multiple-choice":
+        for row, prediction in zip(ROWS[task], predictions, strict=True):
+            context = row["article"] + " " + row["question"]
+            batch = tokenizer([context] * 3, row["options"], padding=True, return_tensors="pt")
+            logits = model(**{name: tensor[None] for name, tensor in batch.items()}).logits[0]
+            assert prediction["probabilities"] == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
+            assert prediction["label"] == logits.argmax().item()
+        return
+    classify = pipeline("text-classification", model=str(directory))
+    assert type(classify.model) is CLASSES[task]
+    inputs = [text[0] if len(text) == 1 else {"text": text[0], "text_pair": text[1]} for text in texts]
+    for batch_size in (1, 5):
+        expected = classify(inputs, batch_size=batch_size)
+        for got, want in zip(predictions, expected, strict=True):
+            if task == "similarity":
+                assert got["score"] == pytest.approx(want["score"], abs=1e-5)
+            else:
+                assert got["label"] == want["label"]
+                assert got["probabilities"][want["label"]] == pytest.approx(want["score"], abs=1e-5)
+    one = classify(inputs[0])
+    assert (one if isinstance(one, dict) else one[0])["score"] == pytest.approx(expected[0]["score"], abs=1e-5)
+
+
+def test_predict_prints_one_text(trained, capsys):
+    directory, _ = trained["classification"]
+    assert main(["predict", "--model", str(directory), "--text", "this is good"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["label"] in ("good", "bad")
+    assert sum(printed["probabilities"].values()) == pytest.approx(1)
+    directory, _ = trained["similarity"]
+    assert main(["predict", "--model", str(directory), "--text", "one", "--text_pair", "two"]) == 0
+    assert isinstance(json.loads(capsys.readouterr().out)["score"], float)
+
+
+@pytest.mark.parametrize(
+    "task, labels", [("sst2", [0, 1]), ("cola", ["1", "0"]), ("mrpc", [1, 0]), ("mnli", ["neutral", "entailment"])]
+)
+def test_named_tasks_take_numbers_and_names(tmp_path, task, labels):
+    row = {"sentence": "a b", "sentence1": "a", "sentence2": "b", "premise": "a", "hypothesis": "b"}
+    data = write_rows(tmp_path / "data.jsonl", [row | {"label": label} for label in labels * 3])
+    assert finetune(task, data, tmp_path / "model", "--validation_file", data, "--max_steps", "1") == 0
+    config = Predictor(str(tmp_path / "model")).config
+    expected = {"sst2": "positive", "cola": "acceptable", "mrpc": "equivalent", "mnli": "neutral"}
+    assert config.id2label[1] == expected[task]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_reads_each_kind_of_file(tmp_path, kind):
+    import datasets
+
+    rows = datasets.Dataset.from_list([{"body": 'He said "no', "kind": k} for k in ("null", "NA", "null", "NA")])
+    path = tmp_path / f"data.{kind}"
+    if kind == "tsv":
+        path.write_text("body\tkind\n" + "".join(f"{row['body']}\t{row['kind']}\n" for row in rows))
+    else:
+        {"csv": rows.to_csv, "jsonl": rows.to_json, "parquet": rows.to_parquet}[kind](str(path))
+    flags = ("--text_columns", "body", "--label_column", "kind", "--max_steps", "1")
+    assert finetune("classification", str(path), tmp_path / "model", *flags) == 0
+    assert Predictor(str(tmp_path / "model")).config.label2id == {"NA": 0, "null": 1}
+
+
+def test_a_float_label_makes_a_regression(tmp_path):
+    rows = [{"text": f"number {i}", "label": i / 3} for i in range(8)]
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    assert finetune("classification", data, tmp_path / "model", "--validation_file", data, "--max_steps", "2") == 0
+    assert Predictor(str(tmp_path / "model")).config.problem_type == "regression"
+    assert "eval_pearson" in json.loads((tmp_path / "model/all_results.json").read_text())
+
+
+def test_a_finetuned_model_goes_on_with_its_labels(trained, tmp_path):
+    directory, data = trained["classification"]
+    assert finetune("classification", data, tmp_path / "again", "--model", str(directory), "--max_steps", "1") == 0
+    assert Predictor(str(tmp_path / "again")).config.label2id == {"bad": 0, "good": 1}
+
+
+def test_resumes_to_the_same_result(tmp_path):
+    data = write_rows(tmp_path / "data.jsonl", ROWS["classification"])
+    flags = ("--validation_file", data, "--per_device_train_batch_size", "4", "--num_train_epochs", "3")
+    assert finetune("classification", data, tmp_path / "whole", *flags, "--save_total_limit", "3") == 0
+    # A run that was killed after its first epoch leaves just its first checkpoint.
+    (tmp_path / "resumed").mkdir()
+    (tmp_path / "whole/checkpoint-3").rename(tmp_path / "resumed/checkpoint-3")
+    assert finetune("classification", data, tmp_path / "resumed", *flags, "--resume_from_checkpoint", "True") == 0
+    for name in ("whole", "resumed"):
+        assert json.loads((tmp_path / name / "trainer_state.json").read_text())["global_step"] == 9
+    whole, resumed = (Predictor(str(tmp_path / name)).model.state_dict() for name in ("whole", "resumed"))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, resumed[name]), name
+
+
+def test_an_interrupt_saves_and_exits_with_130(tmp_path):
+    data = write_rows(tmp_path / "data.jsonl", ROWS["classification"])
+    program = """
+import signal, sys
+from transformers import TrainerCallback
+from modeling_gpt1.training import finetune
+class Interrupt(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 2:
+            signal.raise_signal(signal.SIGINT)
+trainer = finetune.Trainer
+finetune.Trainer = lambda **kw: trainer(**(kw | {"callbacks": [*kw["callbacks"], Interrupt()]}))
+from modeling_gpt1.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+    flags = ["--task", "classification", "--train_file", data, "--output_dir", str(tmp_path / "model")]
+    flags += ["--per_device_train_batch_size", "2", "--num_train_epochs", "9"]
+    done = subprocess.run([sys.executable, "-c", program, "finetune", *flags], capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert "resume_from_checkpoint" in done.stderr.splitlines()[-1]
+    assert (tmp_path / "model/checkpoint-3/model.safetensors").is_file()
+
+
+@pytest.fixture
+def language_model(tmp_path, tiny_config):
+    directory = tmp_path / "lm"
+    tokenizer = GPT1Tokenizer()
+    GPT1ForCausalLM(tiny_config(vocab_size=len(tokenizer))).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return str(directory)
+
+
+def test_generate_agrees_with_the_pipeline(language_model, capsys):
+    assert main(["generate", "--model", language_model, "--prompt", "the cat", "--max_new_tokens", "5"]) == 0
+    printed = capsys.readouterr().out
+    generated = pipeline("text-generation", model=language_model)("the cat", max_new_tokens=5, do_sample=False)
+    assert printed == generated[0]["generated_text"] + "\n"
+    assert printed.startswith("the cat ")
+    sampled = ["--do_sample", "True", "--num_return_sequences", "2", "--seed", "3", "--max_new_tokens", "5"]
+    texts = []
+    for _ in range(2):
+        assert main(["generate", "--model", language_model, "--prompt", "the cat", *sampled]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] and len(texts[0].splitlines()) == 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(command, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main([command, "--help"])
+    assert exit.value.code == 0
+    assert f"usage: gpt1 {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [[], ["nothing"], ["finetune", "--task", "chess"], ["predict", "--modell", "x"]])
+def test_wrong_usage_exits_with_2(wrong, capsys):
+    with pytest.raises(SystemExit) as exit:
+        main(wrong)
+    assert exit.value.code == 2
+
+
+def bad_inputs(tmp_path, trained):
+    """Name, what the one line must say, and the command's arguments."""
+    good = write_rows(tmp_path / "good.jsonl", ROWS["classification"])
+    other = write_rows(tmp_path / "other.jsonl", [{"text": "a", "label": "new"}, {"text": "b", "label": "good"}])
+    numbers = write_rows(tmp_path / "numbers.jsonl", [{"text": 5, "label": "x"}])
+    answers = write_rows(tmp_path / "answers.jsonl", [ROWS["multiple-choice"][0] | {"answer": "D"}])
+    uneven = write_rows(
+        tmp_path / "uneven.jsonl", [*ROWS["multiple-choice"], ROWS["multiple-choice"][0] | {"options": ["a", "b"]}]
+    )
+    (tmp_path / "empty.csv").touch()
+    (tmp_path / "header.csv").write_text("text,label\n")
+    (tmp_path / "broken.jsonl").write_text('{"text": \n')
+    (tmp_path / "data.xls").write_text("text")
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used/config.json").write_text("{}")
+    out = str(tmp_path / "out")
+    classifier = str(trained["classification"][0])
+
+    def train(file, *flags, task="classification", output=out):
+        return ["finetune", "--task", task, "--train_file", str(file), "--output_dir", output, *flags]
+
+    yield "missing file", "no such file", train(tmp_path / "none.csv")
+    yield "empty file", "is empty", train(tmp_path / "empty.csv")
+    yield "no rows", "no data", train(tmp_path / "header.csv")
+    yield "broken file", "cannot be read as JSONL", train(tmp_path / "broken.jsonl")
+    yield "unknown kind", "unknown kind of file", train(tmp_path / "data.xls")
+    yield "missing column", "no column 'sentence'; its columns are text, label", train(good, task="sst2")
+    yield "missing named column", "no column 'body'", train(good, "--text_columns", "body")
+    yield "numbers for text", "holds int64, not text", train(numbers)
+    yield "label unknown in validation", "label 'new' in", train(good, "--validation_file", other)
+    yield "label unknown to the model", "the labels are bad, good", train(other, "--model", classifier)
+    yield "answer out of range", "none of its 3 choices", train(answers, task="multiple-choice")
+    yield "uneven choices", "same number of choices", train(uneven, task="multiple-choice")
+    yield (
+        "text for a score",
+        "regression",
+        train(write_rows(tmp_path / "s.jsonl", [{"sentence1": "a", "sentence2": "b", "score": "x"}]), task="stsb"),
+    )
+    yield "another run's directory", "holds another run", train(good, output=str(tmp_path / "used"))
+    yield "no model", "no checkpoint at", train(good, "--model", str(tmp_path / "nothing"))
+    yield "no model in it", "no config.json", train(good, "--model", str(tmp_path))
+    yield "no model on the Hub", "no checkpoint some/model", train(good, "--model", "some/model")
+    yield "too long", "--max_length", train(good, "--max_length", "513")
+    yield "one text column for a pair", "two columns", train(good, "--text_columns", "text", task="similarity")
+    yield "no data on the Hub", "no data set on the Hub", ["finetune", "--task", "classification", "--output_dir", out]
+    yield (
+        "no training file",
+        "--train_file",
+        ["finetune", "--task", "sst2", "--validation_file", good, "--output_dir", out, "--label_column", "label"],
+    )
+    yield "predict without text", "either --text or --input_file", ["predict", "--model", classifier]
+    yield (
+        "predict without a model",
+        "no checkpoint at",
+        ["predict", "--model", str(tmp_path / "nothing"), "--text", "a"],
+    )
+    yield (
+        "predict a missing column",
+        "no column 'body'",
+        ["predict", "--model", classifier, "--input_file", good, "--output_file", out, "--text_columns", "body"],
+    )
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, trained, capfd):
+    for name, message, arguments in bad_inputs(tmp_path, trained):
+        before = sorted(tmp_path.rglob("*"))
+        capfd.readouterr()
+        assert main(arguments) == 1, name
+        captured = capfd.readouterr()
+        assert len(captured.err.splitlines()) == 1, f"{name}: {captured.err}"
+        assert message in captured.err, f"{name}: {captured.err}"
+        assert captured.out == "", name
+        assert sorted(tmp_path.rglob("*")) == before, name
+
+
+def test_generate_refuses_what_does_not_fit(language_model, capfd):
+    for prompt, flags, message in (
+        ("", (), "empty"),
+        ("word " * 60, ("--max_new_tokens", "5"), "60 tokens long: with 5 new ones it exceeds the model's 64"),
+    ):
+        assert main(["generate", "--model", language_model, "--prompt", prompt, *flags]) == 1
+        assert message in capfd.readouterr().err.splitlines()[-1]

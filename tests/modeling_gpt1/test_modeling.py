@@ -1,0 +1,307 @@
+"""The decoder and the language models, against transformers' OpenAIGPT on the same weights."""
+
+import copy
+
+import pytest
+import torch
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+    StaticCache,
+)
+
+from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMaskedLM, GPT1Model
+
+
+VOCABULARY = 100
+
+
+@pytest.fixture
+def peers(tmp_path, spread):
+    """An OpenAIGPT language model and ours, loaded from its checkpoint."""
+
+    def build(dtype: torch.dtype = torch.float32, **kwargs):
+        shape = {"vocab_size": VOCABULARY, "n_positions": 64, "n_embd": 32, "n_layer": 3, "n_head": 4}
+        peer = spread(OpenAIGPTLMHeadModel(OpenAIGPTConfig(**(shape | kwargs)))).eval()
+        peer.save_pretrained(tmp_path / "peer")
+        return peer.to(dtype), GPT1ForCausalLM.from_pretrained(tmp_path / "peer", dtype=dtype).eval()
+
+    return build
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-10)])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_logits_equal_the_peers(peers, dtype, tolerance, implementation):
+    peer, ours = peers(dtype)
+    ours.set_attn_implementation(implementation)
+    for length in (1, 2, 63, 64):
+        ids = torch.randint(VOCABULARY, (3, length))
+        segments = torch.randint(VOCABULARY, (3, length))
+        assert ours(ids).logits.dtype == dtype
+        torch.testing.assert_close(ours(ids).logits, peer(ids).logits, atol=tolerance, rtol=0)
+        torch.testing.assert_close(
+            ours(ids, token_type_ids=segments).logits,
+            peer(ids, token_type_ids=segments).logits,
+            atol=tolerance,
+            rtol=0,
+        )
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 5e-5), (torch.float64, 1e-10)])
+def test_logits_equal_the_peers_at_full_size(tmp_path, dtype, tolerance):
+    peer = OpenAIGPTLMHeadModel(OpenAIGPTConfig()).eval()
+    peer.save_pretrained(tmp_path)
+    ours = GPT1ForCausalLM.from_pretrained(tmp_path, dtype=dtype).eval()
+    ids = torch.randint(peer.config.vocab_size, (1, 40))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids).logits, peer.to(dtype)(ids).logits, atol=tolerance, rtol=0)
+
+
+def test_loss_and_gradients_equal_the_peers(peers):
+    peer, ours = peers(torch.float64)
+    ids = torch.randint(VOCABULARY, (2, 12))
+    labels = ids.clone()
+    labels[0, :5] = -100
+    # The peer's loss is computed in float32.
+    torch.testing.assert_close(ours(ids, labels=labels).loss.float(), peer(ids, labels=labels).loss.float())
+    total = ours(ids, labels=labels, num_items_in_batch=7).loss
+    torch.testing.assert_close(total, ours(ids, labels=labels).loss * (11 + 7) / 7)
+    ours(ids).logits.square().sum().backward()
+    peer(ids).logits.square().sum().backward()
+    torch.testing.assert_close(ours.lm_head.weight.grad, peer.lm_head.weight.grad)
+    torch.testing.assert_close(
+        ours.model.layers[0].self_attn.qkv_proj.weight.grad, peer.transformer.h[0].attn.c_attn.weight.grad.T
+    )
+
+
+@pytest.mark.parametrize("strategy", [{}, {"num_beams": 3}, {"do_sample": True, "temperature": 1.5, "top_k": 20}])
+def test_generates_the_peers_tokens(peers, strategy):
+    peer, ours = peers(torch.float64)
+    ids = torch.randint(VOCABULARY, (2, 7))
+    generated = []
+    for model in (peer, ours):
+        torch.manual_seed(1)
+        options = {"do_sample": False, "max_new_tokens": 20, "pad_token_id": 0} | strategy
+        generated.append(model.generate(ids, attention_mask=torch.ones_like(ids), **options))
+    assert generated[0].tolist() == generated[1].tolist()
+
+
+@pytest.fixture
+def model(tiny_config, spread) -> GPT1ForCausalLM:
+    return spread(GPT1ForCausalLM(tiny_config())).double().eval()
+
+
+def test_cached_equals_uncached(model):
+    ids = torch.randint(VOCABULARY, (2, 30))
+    whole = model(ids, use_cache=False)
+    assert whole.past_key_values is None
+    cache, parts = None, []
+    for part in ids.split([10, 1, 1, 18], dim=1):
+        output = model(part, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        parts.append(output.logits)
+    assert cache.get_seq_length() == 30
+    torch.testing.assert_close(torch.cat(parts, 1), whole.logits)
+
+
+def test_static_cache_equals_no_cache(model):
+    ids = torch.randint(VOCABULARY, (2, 8))
+    plain = model.generate(ids, do_sample=False, max_new_tokens=12, use_cache=False)
+    static = model.generate(ids, do_sample=False, max_new_tokens=12, cache_implementation="static")
+    assert plain.tolist() == static.tolist()
+    cache = StaticCache(model.config, max_cache_len=20)
+    torch.testing.assert_close(model(ids, past_key_values=cache).logits, model(ids).logits)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_a_padded_batch_equals_its_texts_alone(model, pad, side, implementation):
+    model.set_attn_implementation(implementation)
+    rows = [torch.randint(1, 90, (length,)).tolist() for length in (1, 5, 17, 20)]
+    ids, mask = pad(rows, 20, model.config.pad_token_id, side)
+    logits = model(ids, attention_mask=mask).logits
+    for row, got, real in zip(rows, logits, mask.bool(), strict=True):
+        torch.testing.assert_close(got[real], model(torch.tensor([row])).logits[0])
+
+
+def test_generation_from_a_left_padded_batch_equals_its_texts_alone(model, pad):
+    rows = [torch.randint(1, 90, (length,)).tolist() for length in (1, 9, 30)]
+    ids, mask = pad(rows, 30, model.config.pad_token_id, "left")
+    together = model.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=15)
+    for row, got in zip(rows, together[:, 30:], strict=True):
+        alone = model.generate(torch.tensor([row]), do_sample=False, max_new_tokens=15)
+        assert got.tolist() == alone[0, len(row) :].tolist()
+
+
+def test_flex_attention_equals_eager(tiny_config, spread):
+    model = spread(
+        GPT1Model(tiny_config(num_hidden_layers=1, hidden_size=64))
+    ).eval()  # flex needs heads of 16 or more
+    ids = torch.randint(VOCABULARY, (2, 16))
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0
+    with torch.no_grad():
+        model.set_attn_implementation("eager")
+        expected = model(ids, attention_mask=mask).last_hidden_state
+        model.set_attn_implementation("flex_attention")
+        got = model(ids, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(got[mask.bool()], expected[mask.bool()], atol=1e-5, rtol=1e-5)
+
+
+def test_flash_attention_is_offered(model):
+    if torch.cuda.is_available():
+        pytest.skip("on a GPU the kernel itself has to be there; this checks what happens where it is not")
+    assert model._supports_flash_attn
+    with pytest.raises((ImportError, ValueError), match="(?i)flash"):
+        model.set_attn_implementation("flash_attention_2")
+
+
+def test_inputs_embeds_replace_input_ids(model):
+    ids = torch.randint(VOCABULARY, (2, 9))
+    torch.testing.assert_close(model(inputs_embeds=model.get_input_embeddings()(ids)).logits, model(ids).logits)
+
+
+def test_records_hidden_states_and_attentions(model):
+    ids = torch.randint(VOCABULARY, (2, 9))
+    model.set_attn_implementation("eager")
+    output = model(ids, output_hidden_states=True, output_attentions=True)
+    assert [tuple(state.shape) for state in output.hidden_states] == [(2, 9, 32)] * 4
+    assert [tuple(weights.shape) for weights in output.attentions] == [(2, 4, 9, 9)] * 3
+    torch.testing.assert_close(model.lm_head(output.hidden_states[-1]), output.logits)
+    for weights in output.attentions:
+        torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+        assert weights.triu(1).eq(0).all()
+    assert [tuple(part.shape) for part in model(ids, return_dict=False, use_cache=False)] == [(2, 9, VOCABULARY)]
+
+
+def test_gradient_checkpointing_gives_the_same_gradients(model):
+    ids = torch.randint(VOCABULARY, (2, 9))
+    model.train()
+    gradients = []
+    for checkpointing in (False, True):
+        if checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.zero_grad()
+        model(ids, labels=ids).loss.backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert model.is_gradient_checkpointing
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_logits_to_keep(model):
+    ids = torch.randint(VOCABULARY, (2, 9))
+    logits = model(ids).logits
+    torch.testing.assert_close(model(ids, logits_to_keep=2).logits, logits[:, -2:])
+    torch.testing.assert_close(model(ids, logits_to_keep=torch.tensor([0, 4])).logits, logits[:, [0, 4]])
+
+
+def test_an_input_at_the_limit_passes_and_a_longer_one_is_refused(model):
+    limit = model.config.max_position_embeddings
+    assert model(torch.randint(VOCABULARY, (1, limit))).logits.shape[1] == limit
+    with pytest.raises(ValueError, match="65 tokens long.*at most 64"):
+        model(torch.randint(VOCABULARY, (1, limit + 1)))
+    cache = model(torch.randint(VOCABULARY, (1, limit)), use_cache=True).past_key_values
+    with pytest.raises(ValueError, match="65 tokens long.*at most 64"):
+        model(torch.randint(VOCABULARY, (1, 1)), past_key_values=cache)
+    with pytest.raises(ValueError, match="65 tokens long.*at most 64"):
+        model.generate(torch.randint(VOCABULARY, (1, limit - 4)), do_sample=False, max_new_tokens=6)
+
+
+@pytest.mark.parametrize("wrong", [VOCABULARY, -1])
+def test_token_ids_outside_the_vocabulary_are_refused(model, wrong):
+    with pytest.raises(ValueError, match=rf"token ids must lie in \[0, {VOCABULARY}\).*{wrong}"):
+        model(torch.tensor([[5, wrong]]))
+
+
+def test_ids_and_embeddings_exclude_each_other(model):
+    with pytest.raises(ValueError, match="exactly one"):
+        model()
+    with pytest.raises(ValueError, match="exactly one"):
+        model(input_ids=torch.tensor([[1]]), inputs_embeds=torch.zeros(1, 1, 32).double())
+
+
+def test_output_embedding_is_tied_and_grows_with_the_vocabulary(model):
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    model.resize_token_embeddings(VOCABULARY + 4, mean_resizing=False)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert model(torch.tensor([[VOCABULARY + 3]])).logits.shape == (1, 1, VOCABULARY + 4)
+
+
+def test_initial_weights():
+    config = GPT1Config(num_hidden_layers=2, vocab_size=2000)
+    model = GPT1ForCausalLM(config)
+    for name, parameter in model.named_parameters():
+        if name.endswith("norm.weight"):
+            assert parameter.eq(1).all(), name
+        elif name.endswith("bias"):
+            assert parameter.eq(0).all(), name
+        else:
+            assert abs(parameter.std().item() - 0.02) < 2e-4 and abs(parameter.mean().item()) < 2e-4, name
+    pre = GPT1ForCausalLM(GPT1Config(num_hidden_layers=2, vocab_size=2000, norm_position="pre"))
+    assert abs(pre.model.layers[0].mlp.down_proj.weight.std().item() - 0.02 / 2) < 1e-4
+    assert abs(pre.model.layers[0].mlp.up_proj.weight.std().item() - 0.02) < 1e-4
+
+
+def test_attention_window_limits_what_a_token_sees(tiny_config, spread):
+    config = tiny_config(attention_window=4, num_hidden_layers=1)
+    model = spread(GPT1ForCausalLM(config)).double().eval()
+    ids = torch.randint(VOCABULARY, (1, 20))
+    changed = ids.clone()
+    changed[0, 10] = (ids[0, 10] + 1) % VOCABULARY
+    moved = (model(ids).logits - model(changed).logits).abs().amax(-1)[0] > 1e-9
+    assert moved.nonzero().flatten().tolist() == [10, 11, 12, 13]
+    model.set_attn_implementation("eager")
+    plain = model.generate(ids[:, :6], do_sample=False, max_new_tokens=12, use_cache=False)
+    assert plain.tolist() == model.generate(ids[:, :6], do_sample=False, max_new_tokens=12).tolist()
+
+
+def test_masked_language_model_sees_both_sides(tiny_config, spread):
+    config = tiny_config()
+    model = spread(GPT1ForMaskedLM(config)).double().eval()
+    assert config.is_causal and not model.config.is_causal
+    ids = torch.randint(VOCABULARY, (1, 12))
+    changed = ids.clone()
+    changed[0, 11] = (ids[0, 11] + 1) % VOCABULARY
+    for implementation in ("sdpa", "eager"):
+        model.set_attn_implementation(implementation)
+        assert ((model(ids).logits - model(changed).logits).abs().amax(-1) > 1e-9).all()
+    labels = torch.full_like(ids, -100)
+    labels[0, 3] = ids[0, 3]
+    expected = -model(ids).logits[0, 3].log_softmax(-1)[ids[0, 3]]
+    torch.testing.assert_close(model(ids, labels=labels).loss, expected)
+    with pytest.raises(ValueError, match="is_causal"):
+        GPT1ForCausalLM(model.config)
+
+
+def test_sinusoidal_positions_need_no_parameters(tiny_config):
+    model = GPT1Model(tiny_config(position_embedding_type="sinusoidal"))
+    positions = model.embed_positions(torch.tensor([[0, 7]]))
+    expected = [torch.tensor(7 / 10_000 ** (2 * i / 32), dtype=torch.double) for i in range(16)]
+    torch.testing.assert_close(positions[0, 1, 0::2].double(), torch.stack(expected).sin(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(positions[0, 1, 1::2].double(), torch.stack(expected).cos(), atol=1e-6, rtol=0)
+    assert positions[0, 0].tolist() == [0, 1] * 16
+    assert not [name for name, _ in model.named_parameters() if "positions" in name]
+
+
+@pytest.mark.parametrize(
+    "ours, auto",
+    [(GPT1Model, AutoModel), (GPT1ForCausalLM, AutoModelForCausalLM), (GPT1ForMaskedLM, AutoModelForMaskedLM)],
+)
+def test_saved_models_load_through_auto_classes(tiny_config, tmp_path, ours, auto):
+    model = ours(tiny_config()).eval()
+    model.save_pretrained(tmp_path)
+    loaded = auto.from_pretrained(tmp_path).eval()
+    assert type(loaded) is ours
+    ids = torch.randint(VOCABULARY, (1, 5))
+    assert torch.equal(loaded(ids)[0], model(ids)[0])
+    assert {file.name for file in tmp_path.iterdir()} >= {"configuration_gpt1.py", "modeling_gpt1.py"}
+
+
+def test_compiles_whole(model):
+    model = copy.deepcopy(model).float()
+    ids = torch.randint(VOCABULARY, (2, 12))
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(ids, use_cache=False).logits, model(ids).logits)

@@ -1,0 +1,50 @@
+"""Every command and snippet of the README, run as it stands."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL) for line in block.splitlines()]
+SNIPPETS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """The README's working directory, with nothing of an earlier run in it."""
+    path = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(REPOSITORY / "examples", path / "examples")
+    return path
+
+
+def run(arguments: list[str], cwd) -> str:
+    done = subprocess.run(arguments, cwd=cwd, capture_output=True, text=True, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_install_command_is_a_plain_pip_install():
+    installs = [command for command in COMMANDS if "pip install" in command]
+    assert installs == ["pip install -c constraints.txt -e .", 'pip install -c constraints.txt -e ".[dev]" && pytest']
+
+
+def test_the_main_job_learns_and_predicts(checkout):
+    jobs = [shlex.split(command) for command in COMMANDS if command.startswith("gpt1 ")]
+    assert [job[1] for job in jobs] == ["finetune", "predict"]
+    output = [run([sys.executable, "-m", "modeling_gpt1", *job[1:]], checkout) for job in jobs]
+    accuracy = float(re.search(r"eval_accuracy\s*=\s*([\d.]+)", output[0]).group(1))
+    assert accuracy > 0.9
+    assert '"label": "positive"' in output[1]
+
+
+def test_the_snippets_run_in_their_order(checkout):
+    for snippet in SNIPPETS:
+        assert run([sys.executable, "-c", snippet], checkout) is not None
