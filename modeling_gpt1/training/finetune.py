@@ -88,6 +88,9 @@ class FinetuningArguments(TrainingArguments):
     train_sampling_strategy: str = field(
         default="group_by_length", metadata={"help": "How training examples are drawn: random, group_by_length, ..."}
     )
+    use_cpu: bool = field(
+        default_factory=lambda: not torch.accelerator.is_available(), metadata={"help": "Whether to train on the CPU."}
+    )
     dataloader_pin_memory: bool = field(
         default_factory=torch.cuda.is_available, metadata={"help": "Whether batches are loaded into pinned memory."}
     )
