@@ -88,17 +88,14 @@ class FinetuningArguments(TrainingArguments):
     train_sampling_strategy: str = field(
         default="group_by_length", metadata={"help": "How training examples are drawn: random, group_by_length, ..."}
     )
-    use_cpu: bool = field(
-        default_factory=lambda: not torch.accelerator.is_available(), metadata={"help": "Whether to train on the CPU."}
-    )
-    dataloader_pin_memory: bool = field(
-        default_factory=torch.cuda.is_available, metadata={"help": "Whether batches are loaded into pinned memory."}
-    )
     logging_steps: float = field(default=50, metadata={"help": "Log the training loss every so many steps."})
 
     def __post_init__(self) -> None:
         if self.load_best_model_at_end is None:
             self.load_best_model_at_end = self.eval_strategy == self.save_strategy != "no"
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # mixed precision then needs no second flag
+            self.dataloader_pin_memory = False
         super().__post_init__()
 
 
