@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
+import datasets
 import pytest
 import torch
 from transformers import AutoTokenizer, pipeline
@@ -18,6 +20,7 @@ from modeling_gpt1 import (
 )
 from modeling_gpt1.cli import COMMANDS, main
 from modeling_gpt1.inference import Predictor
+from modeling_gpt1.training.tasks import TASKS
 from tokenization import GPT1Tokenizer
 
 
@@ -171,8 +174,6 @@ def test_named_tasks_take_numbers_and_names(tmp_path, task, labels):
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_reads_each_kind_of_file(tmp_path, kind):
-    import datasets
-
     rows = datasets.Dataset.from_list([{"body": 'He said "no', "kind": k} for k in ("null", "NA", "null", "NA")])
     path = tmp_path / f"data.{kind}"
     if kind == "tsv":
@@ -356,3 +357,21 @@ def test_generate_refuses_what_does_not_fit(language_model, capfd):
     ):
         assert main(["generate", "--model", language_model, "--prompt", prompt, *flags]) == 1
         assert message in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_without_files_the_tasks_data_set_is_taken_from_the_hub(tmp_path, monkeypatch):
+    features = datasets.Features(
+        {"sentence": datasets.Value("string"), "label": datasets.ClassLabel(names=["negative", "positive"])}
+    )
+    # As on the Hub, the test set is unlabelled. A folder stands in for the repository.
+    for split, labels in (("train", [0, 1, 1, 0]), ("validation", [1, 0]), ("test", [-1, -1])):
+        rows = {"sentence": [f"number {i}" for i in range(len(labels))], "label": labels}
+        path = tmp_path / "hub" / f"{split}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    monkeypatch.setitem(TASKS, "sst2", replace(TASKS["sst2"], hub=(str(tmp_path / "hub"),)))
+    flags = ["--task", "sst2", "--output_dir", str(tmp_path / "model"), "--max_steps", "1"]
+    assert main(["finetune", *flags]) == 0
+    results = json.loads((tmp_path / "model/all_results.json").read_text())
+    assert (results["train_samples"], results["eval_samples"]) == (4, 2)
+    assert "test_accuracy" not in results
