@@ -7,6 +7,7 @@ Exit status: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 inter
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,10 +44,30 @@ def _generate(arguments: Sequence[str]) -> None:
         print(text)
 
 
+def _train_tokenizer(arguments: Sequence[str]) -> None:
+    from tokenization.train import train_tokenizer
+
+    parser = argparse.ArgumentParser(
+        prog="gpt1 train-tokenizer", description="Learn a BPE from text, by the words of the 2018 encoder."
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="text files, folders of them, or Hub data sets")
+    parser.add_argument(
+        "--output_dir", required=True, metavar="D", help="where it is written: a new or empty directory"
+    )
+    parser.add_argument("--num_merges", type=int, default=40_000, help="merges to learn (default: 40000)")
+    parser.add_argument("--min_frequency", type=int, default=2, help="rarest pair that is merged (default: 2)")
+    parser.add_argument("--held_out", metavar="PATH", help="text for the report that was not learned from")
+    parser.add_argument("--text_column", default="text", help="column of tables and data sets (default: text)")
+    args = vars(parser.parse_args(arguments))
+    report = train_tokenizer(**args, command="gpt1 " + shlex.join(["train-tokenizer", *arguments]))
+    print(json.dumps(report, indent=2))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "finetune": (_finetune, "fine-tune a model on a task"),
     "predict": (_predict, "label texts with a fine-tuned model"),
     "generate": (_generate, "continue a text"),
+    "train-tokenizer": (_train_tokenizer, "learn a BPE from text"),
 }
 
 
