@@ -91,7 +91,7 @@ class GPT1Config(PreTrainedConfig):
             Learned position embeddings, or the fixed sinusoids that the paper's section 4.1 names as the alternative.
         attention_window (`int`, *optional*):
             How many tokens each token sees, itself included: the context size k of the paper's equation 1. All that
-            come before it when unset. Alias `sliding_window`.
+            come before it when unset. With `is_causal=False`, how many it sees on each side. Alias `sliding_window`.
         is_causal (`bool`, defaults to `True`):
             Whether a token sees only what comes before it. `False` for masked language modeling.
         use_cache (`bool`, defaults to `True`):

@@ -62,7 +62,8 @@ def states(p, o, tokens, segments=None):
     back = np.arange(length)[:, None] - np.arange(length)  # how far behind the row's token the column's is
     sees = (back >= 0) if o["is_causal"] else np.ones((length, length), bool)
     if o["attention_window"] is not None:
-        sees &= back < o["attention_window"]  # the k of equation 1
+        k = o["attention_window"]  # the k of equation 1; without causality, on each side
+        sees &= (back < k) if o["is_causal"] else (abs(back) <= k)
 
     eps, heads = o["layer_norm_eps"], o["num_attention_heads"]
     for b in p["blocks"]:

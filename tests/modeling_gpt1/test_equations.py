@@ -151,7 +151,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_masked_language_model_through_the_collator(build, tokenizer, reference, symbols, agree, option):
-    model = build(GPT1ForMaskedLM, **{name: x for name, x in OPTIONS[option].items() if name != "attention_window"})
+    model = build(GPT1ForMaskedLM, **OPTIONS[option])
     p, o = symbols(arrays(model)), options(model)
     assert o["is_causal"] is False
     texts = [tokenizer(" ".join(f"w{word}" for word in words(n))) for n in (5, 20, 12)]
