@@ -135,17 +135,11 @@ def convert(source: str | os.PathLike, output_dir: str | os.PathLike, to: Format
     if directory.is_dir() and any((directory / name).exists() for name in (SHAPES, *PARTS)):
         model, tokenizer = read_release(directory, seed)
     else:
-        try:
-            model_type = PreTrainedConfig.get_config_dict(str(source))[0].get("model_type")
-        except (OSError, ValueError):
-            load_config(str(source))  # says in one line what is not there
-            raise
+        model_type = _model_type(str(source))
         if model_type == to:
             raise ValueError(f"{source} is a {to} checkpoint already")
         if model_type not in get_args(Format):
-            raise ValueError(
-                f"{source} is a {model_type} checkpoint, neither gpt1 nor openai-gpt nor OpenAI's release"
-            )
+            raise ValueError(f"{source} is a {model_type} checkpoint; those that convert are gpt1 and openai-gpt")
         model, tokenizer = (read_gpt1 if model_type == "gpt1" else read_openai_gpt)(str(source), seed)
 
     if to == "openai-gpt":
@@ -157,6 +151,16 @@ def convert(source: str | os.PathLike, output_dir: str | os.PathLike, to: Format
             tokenizer.save_pretrained(partial)
     with_tokenizer = "with its tokenizer" if tokenizer is not None else f"without a tokenizer: {source} has none"
     return f"wrote {output_dir}: {type(model).__name__}, {model.num_parameters():,} parameters, {with_tokenizer}"
+
+
+def _model_type(source: str) -> str | None:
+    try:
+        config_dict, _ = PreTrainedConfig.get_config_dict(source)
+    except (OSError, ValueError):
+        config_dict = {}
+    if not config_dict:
+        load_config(source)  # says in one line what is not there
+    return config_dict.get("model_type")
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """The NumPy reference, and a record of how far from it, and from other references, the tests found the package."""
 
 import importlib.util
+import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -76,3 +77,21 @@ def symbols():
         return p | ({"W_y": arrays["score.weight"].T} if "score.weight" in arrays else {})
 
     return translate
+
+
+@pytest.fixture(scope="session")
+def small_vocabulary(tmp_path_factory):
+    """The files of a vocabulary of letters and three merges, under OpenAI's names and under transformers'."""
+    letters = "abcdefghijklmnopqrstuvwxyz.,"
+    symbols = ["<unk>", *letters, *(f"{letter}</w>" for letter in letters), "th", "the</w>", "in</w>"]
+    vocab = json.dumps({symbol: index for index, symbol in enumerate(symbols)})
+    merges = "#version: 0.2\nt h\nth e</w>\ni n</w>\n"
+    directory = tmp_path_factory.mktemp("vocabulary")
+    for name, text in {
+        "encoder_bpe_40000.json": vocab,
+        "vocab_40000.bpe": merges,
+        "vocab.json": vocab,
+        "merges.txt": merges,
+    }.items():
+        (directory / name).write_text(text, encoding="utf-8")
+    return SimpleNamespace(directory=directory, size=len(symbols))
