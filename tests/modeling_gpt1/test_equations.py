@@ -174,6 +174,21 @@ def test_masked_language_model_trains_through_trainer(build, tokenizer, tmp_path
     assert all(not torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
 
 
+@pytest.mark.parametrize("model_class", [GPT1ForCausalLM, GPT1ForMaskedLM])
+def test_trainers_label_smoothing_of_language_models(build, reference, symbols, agree, tmp_path, model_class):
+    """Trainer smooths by itself; it has to know that a causal model's labels are shifted."""
+    model = build(model_class)
+    p, o, row = symbols(arrays(model)), options(model), words(9)
+    args = TrainingArguments(tmp_path, label_smoothing_factor=0.2, report_to=[], use_cpu=True)
+    ids = torch.tensor([row])
+    got = Trainer(model, args).compute_loss(model, {"input_ids": ids, "labels": ids})
+    logits = reference.token_logits(p, o, row)
+    pairs = zip(logits[:-1], row[1:], strict=True) if o["is_causal"] else zip(logits, row, strict=True)
+    expected = np.mean([reference.cross_entropy(z, token, 0.2) for z, token in pairs])
+    # Trainer sums in float32
+    agree(f"Trainer's label smoothing, {model_class.__name__}", got, expected, 1e-6)
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("head", HEADS)

@@ -1,5 +1,6 @@
 """The update rule: runs of `finetune` against the original's Adam in NumPy (tests/reference.py)."""
 
+import copy
 import json
 
 import numpy as np
@@ -133,6 +134,21 @@ def test_one_step_by_hand():
     expected = [[2.0 - 0.1 - rate * 0.5 * 2.0, -3.0 + 0.1 + rate * 0.5 * 3.0]]
     torch.testing.assert_close(matrix.data, torch.tensor(expected, dtype=torch.float64))
     torch.testing.assert_close(vector.data, torch.tensor([1.9], dtype=torch.float64))
+
+
+def test_goes_on_from_a_saved_state():
+    torch.manual_seed(0)
+    gradients = torch.randn(6, 4, 3, dtype=torch.float64)
+    parameters = [torch.nn.Parameter(torch.ones(4, 3, dtype=torch.float64)) for _ in range(2)]
+    optimizers = [OriginalAdam([parameter], lr=0.1) for parameter in parameters]
+    for index, gradient in enumerate(gradients):
+        if index == 3:
+            optimizers[1] = OriginalAdam([parameters[1]], lr=9.0)
+            optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+        for parameter, optimizer in zip(parameters, optimizers, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    assert torch.equal(*parameters)
 
 
 def test_schedule(reference):
