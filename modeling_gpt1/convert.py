@@ -197,12 +197,12 @@ def read_release(directory: Path, seed: int) -> tuple[GPT1ForCausalLM, GPT1Token
     for name in (VOCABULARY, MERGES):
         if not (directory / name).is_file():
             raise FileNotFoundError(f"{directory / name} is missing")
-    tokenizer = GPT1Tokenizer.from_openai(directory / VOCABULARY, directory / MERGES)
-    check_vocabulary(tokenizer, vocabulary, VOCABULARY)
     parts = [open_part(directory / name) for name in PARTS]
     sizes = [int(np.prod(shape, dtype=object)) for shape in shapes]
     if (total := sum(len(part) for part in parts)) != sum(sizes):
         raise ValueError(f"{directory}: the parts hold {total:,} numbers, the shapes in {SHAPES} {sum(sizes):,}")
+    tokenizer = GPT1Tokenizer.from_openai(directory / VOCABULARY, directory / MERGES)
+    check_vocabulary(tokenizer, vocabulary, VOCABULARY)
 
     flat = np.empty(total, np.float32)
     np.concatenate(parts, out=flat)
