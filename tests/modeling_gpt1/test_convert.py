@@ -266,6 +266,34 @@ def test_every_class_loads_every_openai_gpt(openai_gpt, tmp_path, peer_class, ou
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
 
 
+@pytest.mark.parametrize(
+    "peer_class, ours",
+    [
+        (OpenAIGPTModel, GPT1ForCausalLM),
+        (OpenAIGPTDoubleHeadsModel, GPT1ForMultipleChoice),
+        (OpenAIGPTForSequenceClassification, GPT1ForSequenceClassification),
+    ],
+)
+def test_openai_gpt_converts_with_its_head(openai_gpt, tmp_path, agree, peer_class, ours):
+    peer, directory = openai_gpt(peer_class)
+    convert(directory, tmp_path / "out")
+    model = ours.from_pretrained(tmp_path / "out").double().eval()
+    assert model.config.architectures == [ours.__name__]
+    assert model.config.vocab_size == peer.config.vocab_size + 4
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    ids = tokenizer("in the end")["input_ids"]
+    is_task = ours is not GPT1ForCausalLM
+    assert (ids[-1] == tokenizer.cls_token_id) is is_task
+    ids = torch.tensor([[word for word in ids if word < peer.config.vocab_size]])  # openai-gpt has no special tokens
+    if ours is GPT1ForMultipleChoice:
+        got, expected = model(ids[None]).logits, peer.double()(ids[None]).mc_logits
+    elif is_task:
+        got, expected = model(ids).logits, peer.double()(ids).logits
+    else:
+        got, expected = model.model(ids)[0], peer.double()(ids)[0]
+    agree("openai-gpt converted with its head, float64", got, expected)
+
+
 def test_multiple_choice_to_double_heads_and_back(tiny_config, spread, tmp_path, agree):
     model = spread(GPT1ForMultipleChoice(tiny_config())).double().eval()
     model.save_pretrained(tmp_path / "ours")
