@@ -63,11 +63,28 @@ def _train_tokenizer(arguments: Sequence[str]) -> None:
     print(json.dumps(report, indent=2))
 
 
+def _convert(arguments: Sequence[str]) -> None:
+    from .convert import convert
+
+    parser = argparse.ArgumentParser(
+        prog="gpt1 convert", description="Weights and vocabulary from one format to another, as a new checkpoint."
+    )
+    parser.add_argument(
+        "source", metavar="SOURCE", help="the folder of OpenAI's release, or an openai-gpt or gpt1 checkpoint"
+    )
+    parser.add_argument("output_dir", metavar="DIR", help="where the checkpoint is written: a new or empty directory")
+    parser.add_argument("--to", choices=("gpt1", "openai-gpt"), default="gpt1", help="the format (default: gpt1)")
+    parser.add_argument("--seed", type=int, default=42, help="of the special tokens' new embeddings (default: 42)")
+    args = parser.parse_args(arguments)
+    print(convert(args.source, args.output_dir, args.to, args.seed))
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "finetune": (_finetune, "fine-tune a model on a task"),
     "predict": (_predict, "label texts with a fine-tuned model"),
     "generate": (_generate, "continue a text"),
     "train-tokenizer": (_train_tokenizer, "learn a BPE from text"),
+    "convert": (_convert, "weights and vocabulary between OpenAI's release, openai-gpt and gpt1"),
 }
 
 
