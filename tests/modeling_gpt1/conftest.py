@@ -25,6 +25,15 @@ def pytest_terminal_summary(terminalreporter, config):
             terminalreporter.write_line(f"{largest:.1e}  (allowed {tolerance:.0e})  {name}")
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """Models this small gain nothing from threads, and lose much where other processes want the cores."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def reference() -> ModuleType:
     """The module tests/reference.py."""

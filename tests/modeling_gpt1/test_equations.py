@@ -19,6 +19,8 @@ from modeling_gpt1 import (
 )
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 START, DELIMITER, EXTRACT, PAD = 96, 97, 98, 99  # the last four of the tiny vocabulary
 OPTIONS = {
     "paper": {},

@@ -14,6 +14,8 @@ from modeling_gpt1.training.optimization import OriginalAdam, warmup_linear
 from tokenization import GPT1Tokenizer
 
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 BATCH, BATCHES, EPOCHS = 4, 5, 10  # 50 updates
 ROWS = [{"text": f"number {i} is {w}", "label": w} for i in range(BATCH * BATCHES // 2) for w in ("good", "bad")]
 
