@@ -109,6 +109,7 @@ class GPT1Attention(nn.Module):
         super().__init__()
         self.config = config
         self.layer_idx = layer_idx
+        self.num_heads = config.num_attention_heads
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
@@ -125,7 +126,7 @@ class GPT1Attention(nn.Module):
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         batch, length, _ = hidden_states.shape
-        qkv = self.qkv_proj(hidden_states).view(batch, length, 3, -1, self.head_dim)
+        qkv = self.qkv_proj(hidden_states).view(batch, length, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, length, head_dim)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
@@ -143,7 +144,7 @@ class GPT1Attention(nn.Module):
             sliding_window=self.config.attention_window,
             **kwargs,
         )
-        return self.o_proj(output.reshape(batch, length, -1)), weights
+        return self.o_proj(output.reshape(hidden_states.shape)), weights
 
 
 class GPT1MLP(nn.Module):
@@ -363,6 +364,8 @@ class GPT1Model(GPT1PreTrainedModel):
         return self.embed_positions(position_ids)
 
     def _check_length(self, length: int) -> None:
+        if length == 0:
+            raise ValueError("the input is empty: it needs a token at least")
         if length > self.config.max_position_embeddings:
             raise ValueError(
                 f"the input is {length} tokens long, the model takes at most "
@@ -402,7 +405,7 @@ class GPT1Model(GPT1PreTrainedModel):
             [`BaseModelOutputWithPast`], `last_hidden_state` of shape `(batch, length, hidden_size)`.
 
         Raises:
-            ValueError: neither or both of `input_ids` and `inputs_embeds`, an input longer than
+            ValueError: neither or both of `input_ids` and `inputs_embeds`, an input that is empty or longer than
                 `config.max_position_embeddings`, or a token id outside the vocabulary (on CPU).
         """
         if (input_ids is None) == (inputs_embeds is None):
@@ -685,6 +688,8 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         inputs_embeds: torch.FloatTensor | None,
     ) -> torch.BoolTensor:
         """Where the input holds tokens, not padding; without a mask, `pad_token_id` tells."""
+        if input_ids is not None:
+            self.model._check_length(input_ids.shape[-1])
         if attention_mask is not None:
             return attention_mask.bool()
         if input_ids is None:

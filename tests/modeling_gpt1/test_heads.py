@@ -84,6 +84,13 @@ def test_similarity_needs_a_delimiter_in_every_row(head):
         model(torch.tensor([pair([1], [2])]), inputs_embeds=torch.zeros(1, 5, 32))
 
 
+@pytest.mark.parametrize("head_class", HEADS)
+def test_an_empty_input_has_no_state_to_classify(head, head_class):
+    shape = (1, 2, 0) if head_class is GPT1ForMultipleChoice else (1, 0)
+    with pytest.raises(ValueError, match="the input is empty"):
+        head(head_class)(torch.zeros(shape, dtype=torch.long))
+
+
 def choices_of(counts: list[list[int]], prefix: int) -> list[list[list[int]]]:
     """Examples of as many choices as `counts` has entries, each with an answer of that many words."""
     examples = []

@@ -210,6 +210,11 @@ def test_an_input_at_the_limit_passes_and_a_longer_one_is_refused(model):
         model.generate(torch.randint(VOCABULARY, (1, limit - 4)), do_sample=False, max_new_tokens=6)
 
 
+def test_an_empty_input_is_refused(model):
+    with pytest.raises(ValueError, match="the input is empty"):
+        model(torch.zeros(2, 0, dtype=torch.long))
+
+
 @pytest.mark.parametrize("wrong", [VOCABULARY, -1])
 def test_token_ids_outside_the_vocabulary_are_refused(model, wrong):
     with pytest.raises(ValueError, match=rf"token ids must lie in \[0, {VOCABULARY}\).*{wrong}"):
