@@ -29,6 +29,8 @@ ASCII switches the search's first-byte map off, so those members are written as 
 cases. What keeps them linear: every look-ahead and look-behind is bounded, or tried once for a piece or line.
 """
 
+from functools import cache
+
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from .patterns import any_of, char_class, escape, trie
@@ -64,7 +66,7 @@ class WordRules:
         stops = set(self.cut_by["suffix"]) | set(self.cut)
         self.abbreviations = {text[:-1] for text in stops if text.endswith(".")}
 
-        self.padded = set(data["padded"])
+        self.padded = set(data["padded"]) | {"\n"}  # a line break is a word, too
         # Until a blank is before them, padded characters delimit pieces, too
         self.piece_start = f"(?<!{char_class(self.padded | {' '}, negated=True)})"
         self.piece_end = f"(?!{char_class(self.padded | {' '}, negated=True)})"
@@ -77,7 +79,7 @@ class WordRules:
                 char_class(self.classes["suffix"]),
                 rf"(?<={char_class(self.classes['before_period'])})\.",
                 rf"(?<={char_class(self.classes['upper']) * 2})\.",
-                rf"(?<={escape('°')}[FfCcKk])\.",
+                rf"(?<={escape('°')}[FfCcKk]|{escape('°')} [FfCcKk])\.",  # the degree sign may be cut off already
                 f"(?<=[0-9]){self.amount}",
             ]
         )
@@ -90,8 +92,13 @@ class WordRules:
         self.after_stop = char_class((self.classes["upper"] | self.classes["quote"]) - self.padded)
         label = rf"[A-Za-z0-9\x{{a1}}-\x{{ffff}}]{{1,{LONGEST_NAME}}}\."
         top_level = char_class(self.classes["lower"]) + "{2,63}"
-        self.host = rf"(?:{label}){{1,9}}{top_level}(?::\d{{2,5}})?(?:\#[^ ]{{0,{LONGEST_NAME}}})?{self.only_suffixes}"
-        self.address = f"[^ ]{{0,{LONGEST_NAME}}}@{self.host}"
+        rest_of_host = rf"(?:{label}){{0,9}}{top_level}(?::\d{{2,5}})?"
+        rest_of_url = rf"{rest_of_host}(?:\#[^ ]{{0,{LONGEST_NAME}}})?{self.only_suffixes}"
+        before_address = f"[^ ]{{0,{LONGEST_NAME}}}@"
+        after_fragment = rf"(?<![^ ]\#[^ ]{{0,{LONGEST_NAME}}})"
+        # spaCy cuts no URL at infixes. After a full stop, and before another infix: what is not the rest of a URL
+        self.unless_host = f"(?!(?:{before_address})?{rest_of_url}){after_fragment}"
+        self.unless_address = f"(?!{before_address}{rest_of_url}){after_fragment}"
 
     def in_order(self) -> dict[str, str]:
         """The rules by their names."""
@@ -136,36 +143,43 @@ class WordRules:
 
     def suffixes_of_pieces(self) -> str:
         """A blank before each suffix of a piece, unless it belongs to a special case."""
-        face = rf"(?!(?<= <)\.<{self.piece_end}|(?<= >)\.[<>]{self.piece_end})"  # <.< >.< >.>
+        face = rf"(?!(?<= <)\.<{self.only_suffixes}|(?<= >)\.[<>]{self.only_suffixes})"  # <.< >.< >.>
+        unless = self.unless_abbreviated(self.abbreviations)
         dropped_g = trie(text[:-1] for text in self.specials if text.endswith("'") and len(text) > 2)  # doin'
         others = self.classes["suffix"] - {"'"}
         before_others = trie(text[:-1] for text in self.specials if len(text) > 1 and text[-1] in others)
         return "|".join(
             [
-                rf"(?=\.){INSIDE}{self.suffixes}{self.unless_abbreviated()}{face}",
+                # the commonest case first
+                rf"(?=\.){INSIDE}(?:(?<=[a-z])(?=\.{self.piece_end})|{self.suffixes})(?:(?=\.\.)|{unless}){face}",
+                rf"(?=\.)(?<={escape('°')}[FfCcKk]|{escape('°')} [FfCcKk]){self.suffixes}",
                 # of two apostrophes the second stays: spaCy puts the pair together again
-                f"(?='){INSIDE}{self.suffixes}(?:(?='[sS]{self.only_suffixes})|(?<!(?<!')')(?<! {dropped_g}))",
+                f"(?='){INSIDE}{self.suffixes}(?:(?='[sS]{self.only_suffixes})|(?<!(?<!')')(?<! {dropped_g})|(?<= {dropped_g}'))",
                 f"(?={any_of(others)}){INSIDE}{self.suffixes}(?<! {before_others})",
                 rf"[0-9]\K(?={self.amount}{self.only_suffixes})",
             ]
         )
 
-    def unless_abbreviated(self) -> str:
-        """Before a full stop: what does not make a special case with it.
+    def unless_abbreviated(self, abbreviations: set[str]) -> str:
+        """Before a full stop: what does not make one of these special cases with it.
 
         A special case is a whole piece, or what a later rule sets free by cutting at an infix or before a unit.
         """
-        lettered = {text for text in self.abbreviations if text[0].isalpha()}
+        lettered = {text[:-1] for text in self.cut_by["suffix"] if text.endswith(".") and text[0].isalpha()}
         capital = {text for text in lettered if text[0].isupper()}
+        # Most words do not even end like an abbreviation: a short look saves the long one
+        ends = {text[-3:] for text in abbreviations if len(text) >= 3}
+        unlike = f"(?<=[a-z]{{3}})(?<!{trie(ends)})"
         infix = rf"(?:{self.letter_or_digit}[:<>=]|\.\.|{escape('°')})"
-        return "".join(
+        before = "|".join(
             [
-                f"(?<! {trie(self.abbreviations)})",
-                f"(?<!{infix}{trie(lettered)})",
-                rf"(?<!{self.before_stop}\.{trie(capital)})",
-                f"(?<![0-9]{trie(self.abbreviations & self.units)})",
+                f" {trie(abbreviations)}",
+                f"{infix}{trie(lettered)}",
+                rf"{self.before_stop}\.{trie(capital)}",
+                f"[0-9]{trie(abbreviations & self.units)}",
             ]
         )
+        return f"(?:{unlike}|(?<!{before}))"
 
     def after_stop_inside(self) -> str:
         """`end.The`: a blank after the full stop, unless this is a URL or a name.
@@ -175,9 +189,9 @@ class WordRules:
         """
         names = [text for text in self.cut_by["infix"] if len(self.specials[text]) == 1]  # Ph.D. o.O
         cuts = [(text[: i + 1], text[i + 1 :]) for text in names for i in range(1, len(text) - 1) if text[i] == "."]
-        not_name = "".join(rf"(?!(?<= {escape(first)}){escape(rest)}{self.piece_end})" for first, rest in cuts)
+        not_name = "".join(rf"(?!(?<= {escape(first)}){escape(rest)}{self.only_suffixes})" for first, rest in cuts)
         place = rf"\.(?={self.after_stop})(?<={self.before_stop}\.)\K"
-        return f"{place}(?!{self.host}|{self.address}){not_name}"
+        return f"{place}{self.unless_host}{not_name}"
 
     def contractions(self) -> str:
         """A blank after the first word of the special cases of several words: do n't, gim me, 10 a.m."""
@@ -197,15 +211,24 @@ class WordRules:
         for first, *rest in self.cut.values():
             if len(rest) == 2:
                 before.setdefault(rest[1], set()).add(first + " " + rest[0])
-        return "|".join(f"(?={escape(third)}{END})(?<= {trie(pairs)})" for third, pairs in before.items())
+        places = []
+        for third, pairs in before.items():
+            if third[0] == "a":  # begin at the letter before, which is not so frequent
+                (last,) = {pair[-1] for pair in pairs}
+                places.append(rf"{last}\K(?={escape(third)}{END})(?<= {trie(pairs)})")
+            else:
+                places.append(f"(?={escape(third)}{END})(?<= {trie(pairs)})")
+        return "|".join(places)
 
     def before_infixes(self) -> str:
         """A blank before: a full stop inside, dots, : < > = before a letter, ^ between digits, an icon."""
+        # the rest of special cases that the last rule has cut: `ma.` in I ma.
+        rests = {"".join(words[1:])[:-1] for text, words in self.cut.items() if text.endswith(".")}
         return "|".join(
             [
-                rf"(?=\. )(?<={self.before_stop}){self.unless_abbreviated()}",
+                rf"(?=\. )(?<={self.before_stop}){self.unless_abbreviated(self.abbreviations | rests)}",
                 r"(?=\.\.)(?<=[^ .])",
-                f"(?=[:<>=](?={self.letter}))(?<={self.letter_or_digit})(?!{self.address})",
+                f"(?=[:<>=](?={self.letter}))(?<={self.letter_or_digit}){self.unless_address}",
                 r"(?=\^[0-9])(?<=[0-9])",
                 f"(?={self.latin_icon()}){INSIDE}",
             ]
@@ -227,13 +250,14 @@ class WordRules:
         return "|".join(map(escape, sorted(self.classes["latin_icon"])))
 
 
+@cache
 def normalizer() -> normalizers.Sequence:
-    """Text as it comes to lower-case words between blanks."""
+    """Text as it comes to lower-case words between blanks; made once, which takes about a second."""
     return normalizers.Sequence(
         [
             *normalizers_of_repair(),
             normalizers.Strip(),
-            normalizers.Replace(Regex(r"\n\s*"), " \n "),  # a line break is a word; white space around it is not
+            normalizers.Replace(Regex(r"\n\K\s+"), " "),  # of white space that holds line breaks one of them stays
             normalizers.Prepend(" "),  # not a Replace: `tokenizers` loses count when one inserts at the very start
             *(normalizers.Replace(Regex(pattern), " ") for pattern in WordRules().in_order().values()),
             normalizers.Replace(Regex(r"\x{3a3}(?<=\p{L}\x{3a3})(?!\p{L})"), "ς"),  # as str.lower does at a word's end

@@ -16,11 +16,14 @@ from .tables import tables
 # character after them, so that the character map sees both as one key (it looks up grapheme clusters)
 LEAD_MARKS = {"Ã": "\u0600", "â€": "\u0602"}
 ENTITY = "\u0604"
+STRAY_MARK = "\u0601"  # what a mark becomes that was in the text: a format character of the same kind, no mark
 # What stays of an entity's name, and what the entity means
 ENTITIES = {"l": "<", "g": ">", "p": "&", "8": "&", "n": " ", "h": "-", "i": "..."}
 ENTITIES |= dict.fromkeys("q401", '"') | dict.fromkeys("o967", "'")
 GUARD = "\x01"  # a control character: ends a grapheme cluster, and the character map removes it
-NEAR = 99  # characters; a bound on look-around
+# Bounds on look-around, in characters
+NEAR = 99
+NEAR_TAG = 500
 
 
 def character_map() -> dict[str, str]:
@@ -69,12 +72,10 @@ def entity_rules() -> list[tuple[str, str, str]]:
     Each rule, here and below, is (name, pattern, replacement).
     """
     entity = "(?:(?:amp|#0*38);)*(?:" + "|".join(f"{head}(?={kept}{rest};)" for head, kept, rest in NAMES) + ")"
-    # ftfy reads entities until a line that holds "<". So: whole lines without "<" and without entities, then a line
-    # without "<"; or, after a match in this line, the rest of the line that was just looked at.
-    to_entity = rf"(?>[^<&\n]*+(?:&(?!{entity})[^<&\n]*+)*+)"
-    to_line = rf"(?>(?:(?!{to_entity}&)[^<\n]*+\n)*+)"
-    read = rf"\G(?:(?<=[^\n]){to_entity}|{to_line}(?=[^<\n]*+(?:\n|\z)){to_entity})\K&{entity}"
-    return [("entities", read, ENTITY)]
+    # ftfy reads no entity from the first line on that holds "<". Here: none that has "<" before it or later in its line,
+    # as far as we look; a look at all of the text for each entity would take quadratic time
+    no_tag = rf"(?<!<[^<]{{0,{NEAR_TAG}}}&)(?![^<\n]{{0,{NEAR_TAG}}}<)"
+    return [("entities", f"&(?={entity}){no_tag}{entity}", ENTITY)]
 
 
 def mojibake_rules() -> list[tuple[str, str, str]]:
@@ -89,7 +90,8 @@ def mojibake_rules() -> list[tuple[str, str, str]]:
     mac_roman = rf"{escape('‚Ä')}(?={tails['‚Ä']})(?!{near}{foreign})(?<!{foreign}{near})"
     return [
         ("mojibake Ã", rf"{escape('Ã')}(?:(?={tails['Ã']})|\x{{ad}}(?=[\x{{20}}-\x{{7e}}]))", LEAD_MARKS["Ã"]),
-        ("mojibake â€", f"{escape('â€')}(?={tails['â€']})|{mac_roman}", LEAD_MARKS["â€"]),
+        ("mojibake â€", f"{escape('â€')}(?={tails['â€']})", LEAD_MARKS["â€"]),
+        ("mojibake ‚Ä", mac_roman, LEAD_MARKS["â€"]),
     ]
 
 
@@ -104,7 +106,14 @@ def dropped_rule() -> tuple[str, str, str]:
 def normalizers_of_repair() -> list[normalizers.Normalizer]:
     """The steps, in their order."""
     mapped = character_map()
-    rules = [*entity_rules(), dropped_rule(), *mojibake_rules(), ("guard", guard_pattern(mapped), GUARD)]
+    marks = "|".join(map(escape, [*LEAD_MARKS.values(), ENTITY]))
+    rules = [
+        ("marks", marks, STRAY_MARK),
+        *entity_rules(),
+        dropped_rule(),
+        *mojibake_rules(),
+        ("guard", guard_pattern(mapped), GUARD),
+    ]
     return [
         *(normalizers.Replace(Regex(pattern), text) for _, pattern, text in rules),
         normalizers.Precompiled(compile_charsmap(mapped)),

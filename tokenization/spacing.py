@@ -15,27 +15,30 @@ from tokenizers import Regex, decoders
 
 _SPECIAL = r"\A(?:_start_|_delimiter_|_classify_|<pad>|<unk>)\K\z"  # these stand alone, as words do
 _LINE = r"(?:\A|\n)"
-_AFTER = r"(?=[ .,;:?!%)\]}\"])"
-_ALONE = rf"(?<![^ (\[{{\"\n])'{_AFTER}"  # an apostrophe that is a word
-_INSIDE = rf"(?:(?!{_ALONE})[^\n])*+"  # up to the next one
-_OUTSIDE = rf"(?:(?!{_ALONE})[^\n]|(?<=s )')*+"  # where nothing is open, one after an s marks a possessive
+_ALONE = r"(?<![^ (\[{\"\n-])'(?=[ .,;:?!%)\]}\"])"  # an apostrophe that is a word
+# How far to go: where nothing is open, to an apostrophe alone, but for one after an s, which marks a possessive; inside
+# of quotes, to the blank before the one that closes. The bound keeps a line of megabytes below Oniguruma's step limit
+_OUTSIDE = rf"(?>(?:[^'\n]++|(?!{_ALONE})'|(?<=s )'){{0,50000}})"
+_TO_APOSTROPHE = rf"(?>(?:[^' \n]++|(?!{_ALONE})'| (?!{_ALONE})){{0,50000}})"
+_TO_QUOTE = r'(?>(?:[^" \n]++| (?!")){0,50000})'
 
 _RULES = [
-    # what leans on the word before it
-    (r" (?=(?:[.,;:?!%)\]}]|\.\.+|n't|'(?:s|m|d|re|ve|ll)|'') )", ""),
     # special cases that were cut
     (r"(?<= gon) (?=na )|(?<= got) (?=ta )|(?<= gim| lem) (?=me )|(?<= y') (?=all )|(?<= can) (?=not )", ""),
     (r"(?<= do| ca| wo| did| does| is| are| was| could| would| should| has| have| had) (?=nt )", ""),
+    # what leans on the word before it
+    (r" (?=(?:[.,;:?!%)\]}]|\.\.+|n't|'(?:s|m|d|re|ve|ll)|'') )", ""),
     # what leans on the word after it, or on both
     (r"(?<= [(\[{$£€#`]|\"[(\[{$£€#`]|``) ", ""),
     (r"(?<=\w) (?=[\-/] )", ""),
     (r"(?<=\w[\-/]) (?=\w)", ""),
     (r"(?<=\d,) (?=000 )", ""),
-    # quotes open and close in turn, anew on every line: first the blank after one that opens, then before one that closes
+    # quotes open and close in turn, anew on every line: no blank after one that opens, nor before one that closes
     (rf'(?:{_LINE}[^"\n]*+|\G(?!\A)[^"\n]*+"[^"\n]*+)"\K ', ""),
-    (rf'(?:{_LINE}[^"\n]*+"|\G(?!\A)"[^"\n]*+")[^"\n]*?\K (?=")', ""),
-    (rf"(?:{_LINE}{_OUTSIDE}|\G(?!\A){_INSIDE}'{_OUTSIDE})'\K ", ""),
-    (rf" (?='{_AFTER})", ""),
+    (rf'(?:{_LINE}[^"\n]*+"|\G(?!\A)"[^"\n]*+"){_TO_QUOTE}\K (?=")', ""),
+    (rf"(?:{_LINE}{_OUTSIDE}'|\G(?!\A)'{_OUTSIDE}'){_TO_APOSTROPHE}\K (?={_ALONE})", ""),
+    (rf"(?<=s) (?={_ALONE})", ""),
+    (rf"{_ALONE}\K ", ""),
     (r" ?\n ?", "\n"),
     (r" +\z", ""),
 ]

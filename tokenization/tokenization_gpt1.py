@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
-from transformers import PreTrainedTokenizerFast
+from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 PACKAGED_TOKENIZER = Path(__file__).resolve().parent / "gpt1-bpe-40k"
 
@@ -117,6 +117,17 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
             special_tokens=[(t, self.convert_tokens_to_ids(t)) for t in (start, delimiter, extract)] if value else [],
         )
 
+    def _encode_plus(self, text, text_pair=None, **kwargs) -> BatchEncoding:
+        """Lone surrogates, which UTF-8 cannot hold, are read as ftfy reads them; what is no text gets a clear error."""
+        try:
+            return super()._encode_plus(text, text_pair, **kwargs)
+        except TypeError:
+            repaired = _join_surrogates(text)
+            repaired_pair = None if text_pair is None else _join_surrogates(text_pair)
+            if (repaired, repaired_pair) == (text, text_pair):
+                raise
+            return super()._encode_plus(repaired, repaired_pair, **kwargs)
+
     def _decode(
         self,
         token_ids: int | list[int],
@@ -130,7 +141,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
             return super()._decode(token_ids, skip_special_tokens, clean_up_tokenization_spaces, **kwargs)
         token_ids = [token_ids] if isinstance(token_ids, int) else token_ids
         tokens = self.convert_ids_to_tokens(token_ids, skip_special_tokens=skip_special_tokens)
-        return "".join(f"{t} " if t in self.all_special_tokens else t.replace("</w>", " ") for t in tokens)
+        special = set(self.all_special_tokens)
+        return "".join(f"{t} " if t in special else t.replace("</w>", " ") for t in tokens if t is not None)
 
     def _save_pretrained(
         self, save_directory, file_names, legacy_format=None, filename_prefix=None
@@ -149,6 +161,15 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         _write_json(config_file, config, indent=2, sort_keys=True)
         return files
+
+
+def _join_surrogates(text):
+    """Texts, in lists and pairs or alone, with pairs of surrogates joined and lone ones replaced by U+FFFD."""
+    if isinstance(text, str):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(text, (list, tuple)):
+        return type(text)(_join_surrogates(item) for item in text)
+    raise TypeError(f"a text is a str, not {type(text).__name__}")
 
 
 def _write_json(path: Path, content: dict, **style) -> None:

@@ -10,6 +10,7 @@ compares. Sets of characters are written as hexadecimal ranges, `"41-5a c0"`.
 
 import json
 import re
+import unicodedata
 from pathlib import Path
 
 import ftfy
@@ -70,6 +71,11 @@ def character_map():
     for c in CHARACTERS:
         if c.isspace() and c not in table and c not in " \n":
             table[c] = " "
+
+    for c in CHARACTERS:  # NFC comes after these tables, but before the respelling: U+1FFD becomes an acute accent
+        composed = unicodedata.normalize("NFC", c)
+        if composed != c and composed in RESPELLED:
+            table[c] = composed
 
     def fixed_point(text):
         replaced = "".join(table.get(c, c) for c in text)

@@ -1,0 +1,145 @@
+"""The tokenizer beside its peers: how often the ids are the original's, and how fast they come.
+
+    python benchmarks/tokenizer.py [--data FOLDER] [--every N] [--output FILE]
+
+Over OpenAI's vocabulary, in one run: the 2018 procedure (ftfy, spaCy, a pure-Python BPE: `tests/tokenization/oracle.py`),
+transformers' `openai-gpt` tokenizer, and ours. Agreement counts texts whose ids are all the original's. Throughput is in
+MB of UTF-8 a second, the best of several rounds that take turns, in processes of one and of two threads; `encode_batch`
+is the backend alone, `call` is `tokenizer(texts, padding=True)`. The original has no threads and no batches.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import tokenizers  # noqa: E402
+import transformers  # noqa: E402
+from transformers import OpenAIGPTTokenizer  # noqa: E402
+
+from tokenization import GPT1Tokenizer  # noqa: E402
+
+ROUNDS = 7
+BATCH = 256
+
+
+def development_module(name):
+    """A module of the tests' folder, where the reference and the reading of data are."""
+    specification = importlib.util.spec_from_file_location(name, ROOT / "tests" / "tokenization" / f"{name}.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def contenders(data):
+    folder = data / "openai_bpe"
+    vocab_file, merges_file = folder / "encoder_bpe_40000.json", folder / "vocab_40000.bpe"
+    original = development_module("oracle").Oracle.from_openai(folder)
+    peer = OpenAIGPTTokenizer(vocab=original.vocab, merges=list(original.ranks), pad_token="<unk>")
+    ours = GPT1Tokenizer.from_openai(vocab_file, merges_file)
+    return original, peer, ours
+
+
+def agreement(sets, data):
+    """For each set: texts, and the share of them whose ids are the original's."""
+    original, peer, ours = contenders(data)
+    for tokenizer in (peer, ours):  # `<unk>` in WikiText is text, as the original reads it
+        tokenizer.backend_tokenizer.encode_special_tokens = True
+    table = {}
+    for name, texts in sets.items():
+        expected = [original(text) for text in texts]
+        row = {"texts": len(texts)}
+        for label, tokenizer in (("openai-gpt", peer), ("ours", ours)):
+            ids = [encoding.ids for encoding in tokenizer.backend_tokenizer.encode_batch(texts)]
+            row[label] = sum(a == b for a, b in zip(ids, expected, strict=True)) / len(texts)
+        table[name] = row
+        print(
+            f"{name:16} {row['texts']:8,} texts   openai-gpt {row['openai-gpt']:8.3%}   ours {row['ours']:8.3%}",
+            flush=True,
+        )
+    return table
+
+
+def throughput(texts, data):
+    """MB/s of each way to encode `texts`; the rounds take turns, so that what disturbs one disturbs all."""
+    original, peer, ours = contenders(data)
+    size = sum(len(text.encode()) for text in texts) / 1e6
+    batches = [texts[i : i + BATCH] for i in range(0, len(texts), BATCH)]
+
+    def in_batches(tokenizer):
+        for batch in batches:
+            tokenizer(batch, padding=True)
+
+    ways = {
+        "openai-gpt encode_batch": lambda: peer.backend_tokenizer.encode_batch(texts),
+        "ours encode_batch": lambda: ours.backend_tokenizer.encode_batch(texts),
+        "openai-gpt call": lambda: in_batches(peer),
+        "ours call": lambda: in_batches(ours),
+    }
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(ROUNDS):
+        for name, run in ways.items():
+            if name.endswith("encode_batch"):
+                for tokenizer in (peer, ours):
+                    tokenizer.backend_tokenizer.no_padding()
+            start = time.perf_counter()
+            run()
+            best[name] = min(best[name], time.perf_counter() - start)
+    start = time.perf_counter()
+    for text in texts:
+        original(text)
+    best["original"] = time.perf_counter() - start
+    return {name: round(size / seconds, 3) for name, seconds in best.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    default = Path(os.environ.get("GPT1_DATA", ROOT.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
+    parser.add_argument("--every", type=int, default=1, help="take every n-th text of each set for agreement")
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "tokenizer.json")
+    parser.add_argument("--throughput_only", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    os.environ["GPT1_DATA"] = str(arguments.data)
+    sets = {name: [t for t in texts if t] for name, texts in development_module("conftest").text_sets().items()}
+    if not sets:
+        parser.error(f"no data in {arguments.data}")
+    speed_texts = [text for name in ("mrpc", "sst2", "sts", "mctest") for text in sets[name][::8]]
+    speed_texts += sets["novels/valid"][::4]
+
+    if arguments.throughput_only:
+        print(json.dumps(throughput(speed_texts, arguments.data)))
+        return
+    result = {
+        "versions": {"transformers": transformers.__version__, "tokenizers": tokenizers.__version__},
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "throughput_MB_per_s": {},
+    }
+    for threads in (1, 2):
+        environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"}
+        command = [sys.executable, __file__, "--data", str(arguments.data), "--throughput_only"]
+        output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+        speeds = json.loads(output.splitlines()[-1])
+        speeds["ours / openai-gpt, encode_batch"] = round(
+            speeds["ours encode_batch"] / speeds["openai-gpt encode_batch"], 3
+        )
+        speeds["ours / openai-gpt, call"] = round(speeds["ours call"] / speeds["openai-gpt call"], 3)
+        speeds["ours / original, call"] = round(speeds["ours call"] / speeds["original"], 3)
+        result["throughput_MB_per_s"][f"{threads} threads"] = speeds
+        print(f"{threads} threads:", json.dumps(speeds, indent=2), flush=True)
+    result["every"] = arguments.every
+    result["agreement"] = agreement({name: texts[:: arguments.every] for name, texts in sets.items()}, arguments.data)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    arguments.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
