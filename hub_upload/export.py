@@ -11,19 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import OpenAIGPTModel, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
+from modeling_gpt1.convert import to_openai_gpt
 from modeling_gpt1.loading import load_config
 from modeling_gpt1.modeling_gpt1 import AUTO_CLASSES
 from tokenization import GPT1Tokenizer
 
-from .fresh_process import compare
+from .fresh_process import OPENAI_GPT_AUTO_CLASSES, compare
 from .model_card import CARD, CURVE, copy_card
 from .refusals import files_of
 
 
-Format = Literal["gpt1"]
+Format = Literal["gpt1", "openai-gpt"]
 
 _LICENSE = Path(__file__).with_name("LICENSE")
 # Of the author's own files, what a card may show or link to.
@@ -48,7 +49,8 @@ def export(
     Args:
         directory: what `save_pretrained`, `Trainer` or `gpt1 finetune` has written.
         output_dir: the folder to write; it must not hold anything.
-        format: `"gpt1"`, with its code.
+        format: `"gpt1"`, with its code, or `"openai-gpt"`, which transformers loads without remote code; a language
+            model or a classification.
         repo_id: the name under which the card tells how to load it; the folder's own if None.
         check: whether to load it in a fresh process without this package, through every Auto class it claims.
 
@@ -66,11 +68,17 @@ def export(
     if output.is_dir() and any(output.iterdir()) or output.is_file():
         raise ValueError(f"{output} holds something already: choose another folder")
     with _quietly():
-        return _export(directory, output, repo_id or output.resolve().name, check)
+        return _export(directory, output, format, repo_id or output.resolve().name, check)
 
 
-def _export(directory: Path, output: Path, name: str, check: bool) -> Path:
+def _export(directory: Path, output: Path, format: Format, name: str, check: bool) -> Path:
     model, tokenizer = load(directory)
+    architecture = type(model).__name__
+    if format == "openai-gpt":
+        model = to_openai_gpt(model).eval()
+        if not isinstance(model, (OpenAIGPTModel, *OPENAI_GPT_AUTO_CLASSES.values())):
+            raise ValueError(f"no Auto class loads {architecture} in the format openai-gpt: export it as gpt1")
+        tokenizer.model_max_length = model.config.n_positions
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -82,7 +90,7 @@ def _export(directory: Path, output: Path, name: str, check: bool) -> Path:
                 (partial / own).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, partial / own)
         shutil.copyfile(_LICENSE, partial / "LICENSE")
-        copy_card(directory, partial, name)
+        copy_card(directory, partial, name, architecture)
         if check:
             compare(partial, model, tokenizer)
         if output.is_dir():

@@ -134,7 +134,7 @@ def write_model_card(
     return path
 
 
-def copy_card(source: Path, output_dir: Path, name: str) -> Path:
+def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> Path:
     """
     The card of an export: the one that somebody has written by hand, as it is, or one made anew under its new name.
 
@@ -142,6 +142,7 @@ def copy_card(source: Path, output_dir: Path, name: str) -> Path:
         source: the directory that a training run, `save_pretrained` or a person has written.
         output_dir: the export, with `config.json`.
         name: the repository's name.
+        architecture: the model's class in this package, whatever format it is exported in.
     """
     facts = Facts(**_read_json(source / FACTS))
     card = source / CARD
@@ -152,14 +153,13 @@ def copy_card(source: Path, output_dir: Path, name: str) -> Path:
         if not (ours or trainers):
             (output_dir / CARD).write_bytes(text)
             return output_dir / CARD
-    return make_card(source, output_dir, facts, name)
+    return make_card(source, output_dir, facts, name, architecture)
 
 
-def make_card(source: Path, output_dir: Path, facts: Facts, name: str) -> Path:
+def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architecture: str | None = None) -> Path:
     """Fills the template from the results and the log in `source` and the configuration in `output_dir`."""
     config = _read_json(output_dir / "config.json")
-    architecture = (config.get("architectures") or ["GPT1Model"])[0]
-    kind = _KINDS[architecture]
+    kind = _KINDS[architecture or (config.get("architectures") or ["GPT1Model"])[0]]
     regression = config.get("problem_type") == "regression"
     labels = [] if regression or kind.tag != "text-classification" else list(config.get("id2label", {}).values())
     results = read_results(source / "all_results.json")

@@ -1,6 +1,7 @@
 """GPT-1 for transformers: configuration, model and heads, known to the Auto classes once this is imported."""
 
 import transformers
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from tokenization import GPT1Tokenizer
 
@@ -26,6 +27,8 @@ def _register() -> None:
         getattr(transformers, auto_class).register(GPT1Config, models if len(models) > 1 else models[0], exist_ok=True)
         for model in models:
             model.register_for_auto_class(auto_class)
+    # Trainer shifts the labels that it smooths (label_smoothing_factor) for the models of this list only.
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[GPT1Config.model_type] = GPT1ForCausalLM.__name__
     transformers.AutoTokenizer.register(GPT1Config, fast_tokenizer_class=GPT1Tokenizer, exist_ok=True)
 
 

@@ -7,6 +7,7 @@ Exit status: 0 done; 1 failed, with one line on stderr; 2 wrong usage; 130 inter
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -43,6 +44,41 @@ def _generate(arguments: Sequence[str]) -> None:
         print(text)
 
 
+def _train_tokenizer(arguments: Sequence[str]) -> None:
+    from tokenization.train import train_tokenizer
+
+    parser = argparse.ArgumentParser(
+        prog="gpt1 train-tokenizer", description="Learn a BPE from text, by the words of the 2018 encoder."
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="text files, folders of them, or Hub data sets")
+    parser.add_argument(
+        "--output_dir", required=True, metavar="D", help="where it is written: a new or empty directory"
+    )
+    parser.add_argument("--num_merges", type=int, default=40_000, help="merges to learn (default: 40000)")
+    parser.add_argument("--min_frequency", type=int, default=2, help="rarest pair that is merged (default: 2)")
+    parser.add_argument("--held_out", metavar="PATH", help="text for the report that was not learned from")
+    parser.add_argument("--text_column", default="text", help="column of tables and data sets (default: text)")
+    args = vars(parser.parse_args(arguments))
+    report = train_tokenizer(**args, command="gpt1 " + shlex.join(["train-tokenizer", *arguments]))
+    print(json.dumps(report, indent=2))
+
+
+def _convert(arguments: Sequence[str]) -> None:
+    from .convert import convert
+
+    parser = argparse.ArgumentParser(
+        prog="gpt1 convert", description="Weights and vocabulary from one format to another, as a new checkpoint."
+    )
+    parser.add_argument(
+        "source", metavar="SOURCE", help="the folder of OpenAI's release, or an openai-gpt or gpt1 checkpoint"
+    )
+    parser.add_argument("output_dir", metavar="DIR", help="where the checkpoint is written: a new or empty directory")
+    parser.add_argument("--to", choices=("gpt1", "openai-gpt"), default="gpt1", help="the format (default: gpt1)")
+    parser.add_argument("--seed", type=int, default=42, help="of the special tokens' new embeddings (default: 42)")
+    args = parser.parse_args(arguments)
+    print(convert(args.source, args.output_dir, args.to, args.seed))
+
+
 def _push(arguments: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="gpt1 push", description="Put a model on the Hub: checked, in one commit.")
     parser.add_argument("directory", metavar="DIR", help="What finetune, Trainer or save_pretrained has written.")
@@ -54,6 +90,12 @@ def _push(arguments: Sequence[str]) -> None:
     parser.add_argument("--commit_message", help="The title of the commit, and of the pull request.")
     parser.add_argument("--dry_run", action="store_true", help="List every file, and what would change; send nothing.")
     parser.add_argument("--max_size", default="5GB", help="Refuse to send more than this.")
+    parser.add_argument(
+        "--format",
+        choices=("gpt1", "openai-gpt"),
+        default="gpt1",
+        help="With the model's code, or as transformers loads it without any (default: gpt1).",
+    )
     args = parser.parse_args(arguments)
     from hub_upload import push
 
@@ -68,6 +110,8 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "finetune": (_finetune, "fine-tune a model on a task"),
     "predict": (_predict, "label texts with a fine-tuned model"),
     "generate": (_generate, "continue a text"),
+    "train-tokenizer": (_train_tokenizer, "learn a BPE from text"),
+    "convert": (_convert, "weights and vocabulary between OpenAI's release, openai-gpt and gpt1"),
     "push": (_push, "put a model on the Hub"),
 }
 

@@ -12,10 +12,21 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 
+# What GPT-2 changed in the blocks. With its vocabulary of 50,257 the sizes below have 124M to 1.5B parameters; the
+# smallest was announced as 117M.
+_GPT2 = {"norm_position": "pre", "max_position_embeddings": 1024}
+
 # Sizes to start from by name, as differences from the paper's model.
 NAMED_CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "gpt1": {},
     "mini": {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4, "intermediate_size": 1024},
+    "gpt2": _GPT2,
+    "gpt2-medium": _GPT2
+    | {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},
+    "gpt2-large": _GPT2
+    | {"hidden_size": 1280, "num_hidden_layers": 36, "num_attention_heads": 20, "intermediate_size": 5120},
+    "gpt2-xl": _GPT2
+    | {"hidden_size": 1600, "num_hidden_layers": 48, "num_attention_heads": 25, "intermediate_size": 6400},
 }
 
 # An openai-gpt configuration's values that are named otherwise here.
@@ -47,21 +58,32 @@ class GPT1Config(PreTrainedConfig):
         hidden_dropout (`float`, defaults to 0.1):
             Dropout on what attention and feed-forward layer add to the residual stream. Alias `resid_pdrop`.
         embedding_dropout (`float`, defaults to 0.1):
-            Dropout on the sum of token and position embeddings. Alias `embd_pdrop`.
+            Dropout on the embeddings. Alias `embd_pdrop`.
+        embedding_dropout_type (`"activations"` or `"matrix"`, defaults to `"activations"`):
+            What `embedding_dropout` drops: entries of the sum of token and position embeddings, as openai-gpt does, or
+            entries of the embedding matrices themselves, as the original code does. With `"matrix"` every occurrence
+            of a token loses the same entries, and so does the output layer. The default is the cheaper: a matrix mask
+            is 31 million draws a step at full size, however small the batch.
         attention_dropout (`float`, defaults to 0.1):
             Dropout on the attention weights. Alias `attn_pdrop`.
         classifier_dropout (`float`, defaults to 0.1):
-            Dropout on the extract state, before a task head's linear layer.
+            Dropout on the extract state, before a task head's linear layer. In a multiple choice one mask serves the
+            choices of an example, as in the original code, so that they are compared on the same entries.
         layer_norm_eps (`float`, defaults to 1e-5):
             Epsilon of the layer norms. Alias `layer_norm_epsilon`.
         initializer_range (`float`, defaults to 0.02):
             Standard deviation of the initial weights.
         lm_coef (`float`, defaults to 0.5):
             Lambda of the paper's equation 5: the weight of the auxiliary language-modeling loss in the task heads
-            while training. 0 switches it off.
+            while training. 0 switches it off. In a multiple choice the loss is taken within the rows of all choices,
+            wrong answers included, each row's mean first, as in the original code: it reads the rows it is given.
+        label_smoothing (`float`, defaults to 0.0):
+            Part of the probability that the supervised loss of a classification or multiple choice spreads over all
+            classes, while training. The paper has none. It stands here because `Trainer`, given a
+            `label_smoothing_factor`, takes the labels away and computes the loss by itself, without the auxiliary one.
         lm_loss_weighting (`"additive"` or `"convex"`, defaults to `"additive"`):
             How the two losses combine: `task + lm_coef * lm` as in the paper, or
-            `lm_coef * task + (1 - lm_coef) * lm`.
+            `lm_coef * task + (1 - lm_coef) * lm`, as another description of GPT-1 has it.
         norm_position (`"post"` or `"pre"`, defaults to `"post"`):
             Layer norm after each residual sum, as in GPT-1, or before each sublayer with one more norm at the end
             and residual projections initialised smaller by `sqrt(2 * num_hidden_layers)`, as in GPT-2.
@@ -69,7 +91,7 @@ class GPT1Config(PreTrainedConfig):
             Learned position embeddings, or the fixed sinusoids that the paper's section 4.1 names as the alternative.
         attention_window (`int`, *optional*):
             How many tokens each token sees, itself included: the context size k of the paper's equation 1. All that
-            come before it when unset. Alias `sliding_window`.
+            come before it when unset. With `is_causal=False`, how many it sees on each side. Alias `sliding_window`.
         is_causal (`bool`, defaults to `True`):
             Whether a token sees only what comes before it. `False` for masked language modeling.
         use_cache (`bool`, defaults to `True`):
@@ -118,12 +140,14 @@ class GPT1Config(PreTrainedConfig):
     hidden_act: str = "gelu_pytorch_tanh"
     hidden_dropout: float | int = 0.1
     embedding_dropout: float | int = 0.1
+    embedding_dropout_type: Literal["activations", "matrix"] = "activations"
     attention_dropout: float | int = 0.1
     classifier_dropout: float | int = 0.1
     layer_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     lm_coef: float | int = 0.5
     lm_loss_weighting: Literal["additive", "convex"] = "additive"
+    label_smoothing: float | int = 0.0
     norm_position: Literal["post", "pre"] = "post"
     position_embedding_type: Literal["learned", "sinusoidal"] = "learned"
     attention_window: int | None = None
@@ -185,7 +209,8 @@ class GPT1Config(PreTrainedConfig):
             raise ValueError(f"sinusoidal positions need an even hidden_size, got {self.hidden_size}")
         if self.attention_window is not None and self.attention_window < 1:
             raise ValueError(f"attention_window must be at least 1, got {self.attention_window}")
-        for name in ("hidden_dropout", "embedding_dropout", "attention_dropout", "classifier_dropout"):
+        probabilities = "hidden_dropout", "embedding_dropout", "attention_dropout", "classifier_dropout"
+        for name in (*probabilities, "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
 
@@ -205,11 +230,17 @@ class GPT1Config(PreTrainedConfig):
             if name not in _OPENAI_GPT_ONLY and not name.startswith("summary_")
         }
         width = translated.get("n_embd", 768)
+        activation = config_dict.get("afn", "gelu")
+        if activation not in _OPENAI_GPT_ACTIVATIONS:
+            raise ValueError(
+                f"unknown activation {activation!r} (afn) in an openai-gpt configuration; "
+                f"known are {', '.join(_OPENAI_GPT_ACTIVATIONS)}"
+            )
         return translated | {
             "model_type": cls.model_type,
             "architectures": None,
             "n_inner": 4 * width,
-            "hidden_act": _OPENAI_GPT_ACTIVATIONS[config_dict.get("afn", "gelu")],
+            "hidden_act": _OPENAI_GPT_ACTIVATIONS[activation],
             # The published vocabulary ends before these four.
             "bos_token_id": config_dict.get("bos_token_id"),
             "sep_token_id": config_dict.get("sep_token_id"),

@@ -21,7 +21,13 @@ from transformers import (
 from tokenization import GPT1Tokenizer
 
 from .loading import load_config, task_head
-from .modeling_gpt1 import GPT1ForCausalLM, GPT1ForMultipleChoice, GPT1TaskModel
+from .modeling_gpt1 import (
+    GPT1ForCausalLM,
+    GPT1ForEntailment,
+    GPT1ForMultipleChoice,
+    GPT1ForSimilarity,
+    GPT1TaskModel,
+)
 from .training.data import encode, find_columns, read_file
 from .training.tasks import TASKS
 
@@ -161,6 +167,8 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
     if rows is None:
         if predictor.multiple_choice:
             raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")
+        if args.text_pair is None and issubclass(predictor.head, (GPT1ForEntailment, GPT1ForSimilarity)):
+            raise ValueError("this model takes a pair of texts: give --text_pair as well")
         pair = {} if args.text_pair is None else {"text_pair": [args.text_pair]}
         return predictor(Dataset.from_dict({"text": [args.text]} | pair), ["text", *pair])
     results = predictor(rows, args.text_columns, args.choice_columns, args.input_file)

@@ -35,12 +35,14 @@ from transformers.modeling_outputs import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, can_return_tuple
+from transformers.utils import TransformersKwargs, can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gpt1 import GPT1Config
 
+
+logger = logging.get_logger(__name__)
 
 IGNORED = -100  # a label that no loss counts
 
@@ -194,8 +196,8 @@ class SinusoidalPositions(nn.Module):
         self.hidden_size = config.hidden_size
 
     def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
-        exponents = torch.arange(0, self.hidden_size, 2, device=position_ids.device) / self.hidden_size
-        angles = position_ids[..., None].double() / 10_000.0**exponents  # (batch, length, hidden_size / 2)
+        pairs = torch.arange(0, self.hidden_size, 2, device=position_ids.device, dtype=torch.double)
+        angles = position_ids[..., None] / 10_000.0 ** (pairs / self.hidden_size)  # (batch, length, hidden_size / 2)
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 
 
@@ -251,15 +253,34 @@ class GPT1PreTrainedModel(PreTrainedModel):
             for name in [name for name in kwargs if name != "dtype" and hasattr(config, name)]:
                 setattr(config, name, kwargs.pop(name))
             kwargs["config"] = config
-        architecture = (config_dict.get("architectures") or ["OpenAIGPTLMHeadModel"])[0]
-        source = getattr(transformers, architecture).from_pretrained(
-            pretrained_model_name_or_path, dtype="auto", **hub_kwargs
+        architecture = (config_dict.get("architectures") or [None])[0]
+        if architecture not in OPENAI_GPT_ARCHITECTURES:
+            architecture = "OpenAIGPTLMHeadModel"
+        source, info = getattr(transformers, architecture).from_pretrained(
+            pretrained_model_name_or_path, dtype="auto", output_loading_info=True, **hub_kwargs
         )
-        kwargs["state_dict"] = convert_openai_gpt_state_dict(source.state_dict())
+        if missing := sorted(name for name in info["missing_keys"] if not name.startswith("lm_head.")):
+            raise ValueError(
+                f"the openai-gpt checkpoint {pretrained_model_name_or_path} lacks {len(missing)} of its parameters, "
+                f"{missing[0]} for one"
+            )
+        state_dict = convert_openai_gpt_state_dict(source.state_dict())
+        for_choices = architecture == "OpenAIGPTDoubleHeadsModel"
+        if for_choices != issubclass(cls, GPT1ForMultipleChoice) or not scores_alike(config_dict):
+            state_dict = {name: tensor for name, tensor in state_dict.items() if not name.startswith("score.")}
+        kwargs["state_dict"] = state_dict
         loaded = super().from_pretrained(None, *model_args, **kwargs)
         kwargs["config"].name_or_path = str(pretrained_model_name_or_path)
         return loaded
 
+
+# Which class here has the head of which openai-gpt model.
+OPENAI_GPT_ARCHITECTURES = {
+    "OpenAIGPTModel": "GPT1Model",
+    "OpenAIGPTLMHeadModel": "GPT1ForCausalLM",
+    "OpenAIGPTDoubleHeadsModel": "GPT1ForMultipleChoice",
+    "OpenAIGPTForSequenceClassification": "GPT1ForSequenceClassification",
+}
 
 # How openai-gpt names each parameter; its Conv1D layers store their weights as (in, out).
 _FROM_OPENAI_GPT = (
@@ -287,6 +308,13 @@ def convert_openai_gpt_state_dict(state_dict: dict[str, torch.Tensor]) -> dict[s
     return converted
 
 
+def scores_alike(openai_gpt_config: dict) -> bool:
+    """Whether the head of an `OpenAIGPTDoubleHeadsModel`, if it is one, is a linear layer on the extract state."""
+    options = {"summary_type": "cls_index", "summary_use_proj": True, "summary_proj_to_labels": True}
+    same = all(openai_gpt_config.get(name, value) == value for name, value in options.items())
+    return same and not openai_gpt_config.get("summary_activation")
+
+
 class GPT1Model(GPT1PreTrainedModel):
     """
     The decoder without a head: h_0 = U W_e + W_p, h_l = block(h_{l-1}) (paper, equation 2).
@@ -311,14 +339,28 @@ class GPT1Model(GPT1PreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def _embed(self, token_ids: torch.LongTensor) -> torch.Tensor:
+    def dropped_token_embeddings(self) -> torch.Tensor | None:
+        """
+        The token embedding matrix with entries dropped, `(vocab_size, hidden_size)`, to be used in a whole pass: only
+        with `embedding_dropout_type="matrix"`, while training.
+        """
+        if self.config.embedding_dropout_type == "matrix" and self.training:
+            return self.dropout(self.embed_tokens.weight)
+        return None
+
+    def _embed(self, token_ids: torch.LongTensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
         try:
-            return self.embed_tokens(token_ids)
+            return self.embed_tokens(token_ids) if matrix is None else F.embedding(token_ids, matrix)
         except IndexError:
             raise ValueError(
                 f"token ids must lie in [0, {self.config.vocab_size}), the vocabulary; "
                 f"got ids from {token_ids.min().item()} to {token_ids.max().item()}"
             ) from None
+
+    def _positions(self, position_ids: torch.LongTensor, drop_entries: bool) -> torch.Tensor:
+        if drop_entries and self.config.position_embedding_type == "learned":
+            return F.embedding(position_ids, self.dropout(self.embed_positions.weight))
+        return self.embed_positions(position_ids)
 
     def _check_length(self, length: int) -> None:
         if length > self.config.max_position_embeddings:
@@ -353,6 +395,8 @@ class GPT1Model(GPT1PreTrainedModel):
             token_type_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 token ids whose embeddings are added, as in `openai-gpt`: speakers or segments.
             use_cache (`bool`, *optional*): return `past_key_values`; `config.use_cache` by default.
+            token_embeddings (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`, *optional*):
+                what [`~GPT1Model.dropped_token_embeddings`] gave, where a head needs it too.
 
         Returns:
             [`BaseModelOutputWithPast`], `last_hidden_state` of shape `(batch, length, hidden_size)`.
@@ -370,8 +414,11 @@ class GPT1Model(GPT1PreTrainedModel):
         if not packed and not torch.compiler.is_compiling():
             self._check_length(past_length + length)
 
+        matrix = kwargs.pop("token_embeddings", None)
+        if matrix is None:
+            matrix = self.dropped_token_embeddings()
         if inputs_embeds is None:
-            inputs_embeds = self._embed(input_ids)
+            inputs_embeds = self._embed(input_ids, matrix)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
 
@@ -390,13 +437,14 @@ class GPT1Model(GPT1PreTrainedModel):
                 position_ids = torch.arange(length, device=inputs_embeds.device)[None] + past_length
 
         try:
-            hidden_states = inputs_embeds + self.embed_positions(position_ids).to(inputs_embeds.dtype)
+            hidden_states = inputs_embeds + self._positions(position_ids, matrix is not None).to(inputs_embeds.dtype)
         except IndexError:
             self._check_length(position_ids.max().item() + 1)
             raise
         if token_type_ids is not None:
-            hidden_states = hidden_states + self._embed(token_type_ids)
-        hidden_states = self.dropout(hidden_states)
+            hidden_states = hidden_states + self._embed(token_type_ids, matrix)
+        if matrix is None:
+            hidden_states = self.dropout(hidden_states)
         for layer in self.layers:
             hidden_states = layer(hidden_states, causal_mask, past_key_values, position_ids=position_ids, **kwargs)
         return BaseModelOutputWithPast(
@@ -420,6 +468,15 @@ def mean_token_loss(
     counted = targets != IGNORED
     total = F.cross_entropy(full_precision(logits[counted]), targets[counted], reduction="sum")
     return total / (counted.sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def token_logits(
+    lm_head: nn.Linear, embed_tokens: nn.Embedding, matrix: torch.Tensor | None, states: torch.Tensor
+) -> torch.Tensor:
+    """The output layer; where it is the token embedding and a pass has dropped entries of that, with those dropped."""
+    if matrix is None or lm_head.weight is not embed_tokens.weight:
+        return lm_head(states)
+    return F.linear(states, matrix)
 
 
 class TokenLoss(torch.autograd.Function):
@@ -529,6 +586,7 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
         """
         if labels is not None and use_cache is None:
             use_cache = False
+        matrix = self.model.dropped_token_embeddings()
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -537,10 +595,11 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
             inputs_embeds=inputs_embeds,
             token_type_ids=token_type_ids,
             use_cache=use_cache,
+            token_embeddings=matrix,
             **kwargs,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        logits = token_logits(self.lm_head, self.model.embed_tokens, matrix, outputs.last_hidden_state[:, kept])
         loss = None
         if labels is not None:
             targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)[:, kept]
@@ -589,8 +648,9 @@ class GPT1ForMaskedLM(GPT1PreTrainedModel):
             [`MaskedLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
         kwargs["use_cache"] = False
+        matrix = kwargs["token_embeddings"] = self.model.dropped_token_embeddings()
         outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, token_type_ids, **kwargs)
-        logits = self.lm_head(outputs.last_hidden_state)
+        logits = token_logits(self.lm_head, self.model.embed_tokens, matrix, outputs.last_hidden_state)
         loss = None
         if labels is not None:
             loss = mean_token_loss(logits, labels, num_items_in_batch)
@@ -640,7 +700,9 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         weight = self.config.lm_coef if self.config.lm_loss_weighting == "additive" else 1 - self.config.lm_coef
         return self.training and weight != 0 and self.config.is_causal
 
-    def _lm_loss(self, states: torch.Tensor, targets: torch.LongTensor, shares: torch.Tensor) -> torch.Tensor:
+    def _lm_loss(
+        self, states: torch.Tensor, targets: torch.LongTensor, shares: torch.Tensor, matrix: torch.Tensor | None
+    ) -> torch.Tensor:
         """
         L1 (paper, equation 1) of states that predict a token each.
 
@@ -648,17 +710,26 @@ class GPT1TaskModel(GPT1PreTrainedModel):
             states (`torch.FloatTensor` of shape `(targets, hidden_size)`): the last block's states.
             targets (`torch.LongTensor` of shape `(targets,)`): the tokens to predict.
             shares (`torch.FloatTensor` of shape `(targets,)`): each one's share of the mean.
+            matrix (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`, *optional*):
+                the output embedding; the token embedding by default.
         """
-        return TokenLoss.apply(states, self.model.embed_tokens.weight, targets, shares)
+        return TokenLoss.apply(states, self.model.embed_tokens.weight if matrix is None else matrix, targets, shares)
 
-    def _lm_loss_of_rows(self, states: torch.Tensor, labels: torch.LongTensor, real: torch.BoolTensor) -> torch.Tensor:
+    def _lm_loss_of_rows(
+        self, states: torch.Tensor, labels: torch.LongTensor, real: torch.BoolTensor, matrix: torch.Tensor | None
+    ) -> torch.Tensor:
         """L1 of rows `(rows, length)`, a mean over each row's targets and then over the rows (the original code)."""
         targets = next_token_targets(labels, real)
         counted = targets != IGNORED
-        return self._lm_loss(states[counted], targets[counted], target_shares(targets, states.dtype)[counted])
+        return self._lm_loss(states[counted], targets[counted], target_shares(targets, states.dtype)[counted], matrix)
 
     def _combine(self, task_loss: torch.Tensor | None, lm_loss: torch.Tensor | None) -> torch.Tensor | None:
         """L3 (paper, equation 5) or its convex form."""
+        if task_loss is None and lm_loss is not None and not torch.compiler.is_compiling():
+            logger.warning_once(
+                "a task head is training without labels: its auxiliary loss is returned as lm_loss, but is part of no "
+                "loss. If Trainer's label_smoothing_factor took the labels away, set config.label_smoothing instead"
+            )
         if task_loss is None or lm_loss is None:
             return task_loss
         if self.config.lm_loss_weighting == "convex":
@@ -672,7 +743,14 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         logits = full_precision(logits)
         if self.config.num_labels == 1 or self.config.problem_type == "regression" or labels.is_floating_point():
             labels = labels.to(logits.dtype)
+        elif self.config.label_smoothing and self.config.problem_type != "multi_label_classification":
+            return self._class_loss(logits, labels)
         return self.loss_function(labels, logits, self.config)
+
+    def _class_loss(self, scores: torch.Tensor, labels: torch.LongTensor) -> torch.Tensor:
+        """Cross-entropy of `scores` `(batch, classes)`; while training, the labels are smoothed if the config asks."""
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        return F.cross_entropy(full_precision(scores), labels, label_smoothing=smoothing)
 
 
 def next_token_targets(labels: torch.LongTensor, real: torch.BoolTensor) -> torch.LongTensor:
@@ -726,6 +804,7 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
         real = self._real_tokens(input_ids, attention_mask, inputs_embeds)
         lm_labels = kwargs.pop("lm_labels", None)
         kwargs["use_cache"] = False
+        matrix = kwargs["token_embeddings"] = self.model.dropped_token_embeddings()
         outputs = self.model(input_ids, real, position_ids, None, inputs_embeds, token_type_ids, **kwargs)
         states = outputs.last_hidden_state
         logits = self.score(self.dropout(last_real_state(states, real)))
@@ -734,7 +813,7 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
         lm_loss = None
         lm_labels = input_ids if lm_labels is None else lm_labels
         if lm_labels is not None and self._needs_lm_loss():
-            lm_loss = self._lm_loss_of_rows(states, lm_labels, real)
+            lm_loss = self._lm_loss_of_rows(states, lm_labels, real, matrix)
         return GPT1SequenceClassifierOutput(
             loss=self._combine(task_loss, lm_loss),
             logits=logits,
@@ -793,6 +872,7 @@ class GPT1ForSimilarity(GPT1TaskModel):
             return None if tensor is None else torch.cat((tensor, tensor.gather(1, swap)))
 
         kwargs["use_cache"] = False
+        matrix = kwargs["token_embeddings"] = self.model.dropped_token_embeddings()
         real = torch.cat((real, real))
         outputs = self.model(both(input_ids), real, token_type_ids=both(token_type_ids), **kwargs)
         states = outputs.last_hidden_state
@@ -802,7 +882,7 @@ class GPT1ForSimilarity(GPT1TaskModel):
         task_loss = self._task_loss(logits, labels)
         lm_loss = None
         if self._needs_lm_loss():
-            lm_loss = self._lm_loss_of_rows(states, both(input_ids if lm_labels is None else lm_labels), real)
+            lm_loss = self._lm_loss_of_rows(states, both(input_ids if lm_labels is None else lm_labels), real, matrix)
         return GPT1SequenceClassifierOutput(
             loss=self._combine(task_loss, lm_loss),
             logits=logits,
@@ -895,6 +975,7 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         lm_labels = input_ids if lm_labels is None else lm_labels
 
         kwargs["use_cache"] = False
+        matrix = kwargs["token_embeddings"] = self.model.dropped_token_embeddings()
         packed = None
         if position_ids is None and input_ids is not None and self._can_pack(kwargs):
             packed = PackedChoices.pack(input_ids, real, token_type_ids, lm_labels)
@@ -920,13 +1001,13 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         # One dropout mask for the choices of an example, as in the original code.
         extract = extract * self.dropout(torch.ones_like(extract[:, :1]))  # (batch, choices, hidden_size)
         logits = self.score(extract).squeeze(-1)
-        task_loss = None if labels is None else F.cross_entropy(full_precision(logits), labels)
+        task_loss = None if labels is None else self._class_loss(logits, labels)
         lm_loss = None
         if lm_labels is not None and self._needs_lm_loss():
             if packed is not None:
-                lm_loss = self._lm_loss(*packed.lm_terms(outputs.last_hidden_state, lm_labels))
+                lm_loss = self._lm_loss(*packed.lm_terms(outputs.last_hidden_state, lm_labels), matrix)
             else:
-                lm_loss = self._lm_loss_of_rows(outputs.last_hidden_state, rows(lm_labels), rows(real))
+                lm_loss = self._lm_loss_of_rows(outputs.last_hidden_state, rows(lm_labels), rows(real), matrix)
         return GPT1MultipleChoiceOutput(
             loss=self._combine(task_loss, lm_loss),
             logits=logits,
@@ -952,7 +1033,7 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
 
     def _run_packed(self, packed: "PackedChoices", **kwargs) -> BaseModelOutputWithPast:
         segments = packed.segments
-        inputs_embeds = self.model._embed(packed.input_ids)
+        inputs_embeds = self.model._embed(packed.input_ids, kwargs["token_embeddings"])
 
         def sees(batch_idx, head_idx, q_idx, kv_idx):
             key_segment = segments[batch_idx, kv_idx]

@@ -151,19 +151,29 @@ class Labels:
 
     @classmethod
     def of(cls, task: Task, rows: Dataset, column: str, known: list[str] | None = None) -> "Labels":
-        """The labels of the training `rows`: the model's `known` ones, the task's, or those that occur, sorted."""
+        """
+        The labels of the training `rows`: the model's `known` ones, the task's, or those that occur, sorted.
+
+        Raises:
+            ValueError: a model and a task of different labels, or only one label.
+        """
         feature = rows.features[column]
         if task.choice_columns:
             return cls(None, first=task.first_label)
         if task.regression or (task.regression is None and "float" in feature.dtype):
             return cls(None, regression=True)
-        if known:
-            return cls(known)
-        if task.labels:
-            return cls(list(task.labels))
-        if isinstance(feature, ClassLabel):
-            return cls(list(feature.names))
-        return cls([str(value) for value in sorted(set(rows[column]))])
+        if known and task.labels and set(known) != set(task.labels):
+            raise ValueError(
+                f"the model's labels are {', '.join(known)}, the task's {', '.join(task.labels)}; "
+                "start from a model without a task head"
+            )
+        if known or task.labels:
+            return cls(known or list(task.labels))
+        names = feature.names if isinstance(feature, ClassLabel) else map(str, sorted(set(rows[column])))
+        labels = cls(list(names))
+        if len(labels.names) < 2:
+            raise ValueError(f"the training data has one label only, '{labels.names[0]}': there is nothing to learn")
+        return labels
 
     def numbers(self, rows: Dataset, columns: Columns, name: str) -> list[int | float]:
         """

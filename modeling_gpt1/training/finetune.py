@@ -29,6 +29,7 @@ from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
 from .data import Labels, encode, find_columns, read_splits
 from .interruption import StopOnInterrupt
 from .metrics import TaskMetrics
+from .optimization import OriginalTrainer
 from .tasks import REGRESSION_METRICS, TASKS, Task
 
 
@@ -70,7 +71,8 @@ class FinetuningArguments(TrainingArguments):
     """
     [`TrainingArguments`] with the paper's fine-tuning settings as defaults. They differ from transformers' in:
     learning rate 6.25e-5, batches of 32, weight decay 0.01, warm-up over 0.2 % of the steps, an evaluation and a
-    checkpoint after every epoch of which the best is kept, and batches of like lengths.
+    checkpoint after every epoch of which the best is kept, and batches of like lengths. `label_smoothing_factor` is
+    applied by the task's head, while training only, so that the auxiliary loss stays.
     """
 
     output_dir: str = field(kw_only=True, metadata={"help": "Where the model and its results are written."})
@@ -88,6 +90,10 @@ class FinetuningArguments(TrainingArguments):
     train_sampling_strategy: str = field(
         default="group_by_length", metadata={"help": "How training examples are drawn: random, group_by_length, ..."}
     )
+    original_adam: bool = field(
+        default=False,
+        metadata={"help": "Take the very steps of the original code's Adam and schedule, in place of AdamW's."},
+    )
     logging_steps: float = field(default=50, metadata={"help": "Log the training loss every so many steps."})
 
     def __post_init__(self) -> None:
@@ -97,6 +103,8 @@ class FinetuningArguments(TrainingArguments):
             self.use_cpu = True  # mixed precision then needs no second flag
             self.dataloader_pin_memory = False
         super().__post_init__()
+        if self.original_adam and self.lr_scheduler_type != "linear":
+            raise ValueError(f"original_adam comes with its linear schedule, not with {self.lr_scheduler_type.value}")
 
 
 def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> dict[str, float]:
@@ -141,10 +149,15 @@ def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> di
     if not tokenizer.num_special_tokens_to_add(pair=True) < max_length <= config.max_position_embeddings:
         raise ValueError(f"--max_length must lie in [4, {config.max_position_embeddings}], got {max_length}")
     labels = Labels.of(task, splits["train"], columns["train"].label, known_labels(config))
+    if training_args.label_smoothing_factor and labels.regression:
+        raise ValueError("label_smoothing_factor is for classes, and the labels are numbers")
     numbers = {split: labels.numbers(rows, columns[split], names[split]) for split, rows in splits.items()}
     model = load_model(task_args.model, task, config, tokenizer, labels)
     if task_args.lm_coef is not None:
         model.config.lm_coef = task_args.lm_coef
+    # The head smooths: Trainer would take the labels from it, and with them the auxiliary loss.
+    model.config.label_smoothing = training_args.label_smoothing_factor
+    training_args.label_smoothing_factor = 0.0
     encoded = {
         split: encode(rows, columns[split], tokenizer, max_length, names[split]).add_column("labels", numbers[split])
         for split, rows in splits.items()
@@ -198,7 +211,7 @@ def _train(
         training_args.greater_is_better = True
     collator = DataCollatorForMultipleChoice if task.head is GPT1ForMultipleChoice else DataCollatorWithPadding
     interrupt = StopOnInterrupt()
-    trainer = Trainer(
+    trainer = (OriginalTrainer if training_args.original_adam else Trainer)(
         model=model,
         args=training_args,
         data_collator=collator(tokenizer),

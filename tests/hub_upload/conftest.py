@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import huggingface_hub
 import pytest
+import transformers
 import yaml
 from huggingface_hub.utils.sha import git_hash
 
@@ -381,6 +382,7 @@ def hub(monkeypatch) -> Hub:
         "HUGGINGFACE_CO_URL_TEMPLATE",
         state.url + "/{repo_id}/resolve/{revision}/{filename}",
     )
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # made once, with the address of its time
     monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
@@ -400,7 +402,7 @@ def trained(tmp_path, tiny_config) -> Callable[..., Path]:
     def build(model_class=GPT1ForSequenceClassification, name: str = "run", **settings) -> Path:
         directory = tmp_path / name
         tokenizer = GPT1Tokenizer(task_format=model_class.__name__ not in ("GPT1ForCausalLM", "GPT1ForMaskedLM"))
-        config = tiny_config(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1, **settings)
+        config = tiny_config(vocab_size=len(tokenizer), **({"hidden_size": 8, "num_hidden_layers": 1} | settings))
         model_class(config).save_pretrained(directory)
         tokenizer.save_pretrained(directory)
         results = {"eval_loss": 0.5, "eval_accuracy": 0.8125, "eval_runtime": 1.0, "test_accuracy": 0.75}

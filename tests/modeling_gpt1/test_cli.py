@@ -260,6 +260,18 @@ def test_generate_agrees_with_the_pipeline(language_model, capsys):
     assert texts[0] == texts[1] and len(texts[0].splitlines()) == 2
 
 
+def test_train_tokenizer_writes_a_tokenizer_and_its_report(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("The cat sat on the mat, and the cat was fat.\n" * 50, encoding="utf-8")
+    arguments = ["train-tokenizer", str(text), "--num_merges", "12", "--output_dir", str(tmp_path / "bpe")]
+    assert main([*arguments, "--held_out", str(text)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((tmp_path / "bpe/report.json").read_text(encoding="utf-8"))
+    tokenizer = GPT1Tokenizer.from_pretrained(tmp_path / "bpe")
+    assert tokenizer.tokenize("the cat") == ["the</w>", "cat</w>"]
+    assert main(arguments) == 1, "the folder is there already"
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(command, capsys):
     with pytest.raises(SystemExit) as exit:
@@ -325,6 +337,12 @@ def bad_inputs(tmp_path, trained):
         "--train_file",
         ["finetune", "--task", "sst2", "--validation_file", good, "--output_dir", out, "--label_column", "label"],
     )
+    one = write_rows(tmp_path / "one.jsonl", ROWS["classification"][::2])
+    yield "one label only", "one label only, 'good'", train(one)
+    task = write_rows(tmp_path / "task.jsonl", [{"sentence": "a", "label": 0}])
+    yield "another task's model", "the model's labels are bad, good", train(task, "--model", classifier, task="sst2")
+    entailment = str(trained["entailment"][0])
+    yield "predict half a pair", "--text_pair", ["predict", "--model", entailment, "--text", "a"]
     yield "predict without text", "either --text or --input_file", ["predict", "--model", classifier]
     yield (
         "predict without a model",

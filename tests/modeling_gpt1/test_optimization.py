@@ -1,0 +1,193 @@
+"""The update rule: runs of `finetune` against the original's Adam in NumPy (tests/reference.py)."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from modeling_gpt1 import GPT1ForSequenceClassification
+from modeling_gpt1.cli import main
+from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments, finetune
+from modeling_gpt1.training.optimization import OriginalAdam, warmup_linear
+from tokenization import GPT1Tokenizer
+
+
+BATCH, BATCHES, EPOCHS = 4, 5, 10  # 50 updates
+ROWS = [{"text": f"number {i} is {w}", "label": w} for i in range(BATCH * BATCHES // 2) for w in ("good", "bad")]
+
+
+@pytest.fixture
+def start(tmp_path, tiny_config, small_vocabulary):
+    """Writes a checkpoint without dropout, in a precision that a run keeps, and the toy data."""
+    files = [small_vocabulary.directory / name for name in ("vocab.json", "merges.txt")]
+
+    def write(dtype: torch.dtype):
+        tokenizer = GPT1Tokenizer.from_openai(*files, task_format=True)
+        tokenizer.save_pretrained(tmp_path / "start")
+        config = tiny_config(vocab_size=len(tokenizer), num_hidden_layers=2, num_labels=2)
+        GPT1ForSequenceClassification(config).to(dtype).save_pretrained(tmp_path / "start")
+        (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+        return tokenizer
+
+    return write
+
+
+def run(tmp_path, name, **settings) -> GPT1ForSequenceClassification:
+    """`finetune` over the rows in their order; the model at its end."""
+    finetune(
+        TaskArguments("classification", model=str(tmp_path / "start"), train_file=str(tmp_path / "train.jsonl")),
+        FinetuningArguments(
+            output_dir=str(tmp_path / name),
+            num_train_epochs=EPOCHS,
+            per_device_train_batch_size=BATCH,
+            train_sampling_strategy="sequential",
+            save_strategy="no",
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+            **settings,
+        ),
+    )
+    return GPT1ForSequenceClassification.from_pretrained(tmp_path / name)
+
+
+def by_the_reference(tmp_path, reference, tokenizer, **settings) -> list[np.ndarray]:
+    """The parameters after the same 50 updates in NumPy, float64."""
+    model = GPT1ForSequenceClassification.from_pretrained(tmp_path / "start").double().train()
+    o = {"learning_rate": 6.25e-5, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "l2": 0.01, "warmup": 0.002}
+    o |= {"max_grad_norm": 1.0} | settings
+    parameters = list(model.parameters())
+    values = [parameter.detach().numpy() for parameter in parameters]  # shares the model's memory
+    moments = [(np.zeros_like(value), np.zeros_like(value)) for value in values]
+    total = BATCHES * EPOCHS
+    for done in range(total):
+        rows = ROWS[done % BATCHES * BATCH :][:BATCH]
+        batch = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+        labels = torch.tensor([["bad", "good"].index(row["label"]) for row in rows])
+        model.zero_grad()
+        model(**batch, labels=labels).loss.backward()
+        gradients = [p.grad.numpy() for p in parameters]
+        assert done > 0 or sum((g**2).sum() for g in gradients) > 1, "clipping has to show"
+        reference.adam(values, gradients, moments, done, total, o)
+    return values
+
+
+@pytest.mark.parametrize(
+    "settings, of_reference",
+    [
+        ({}, {}),
+        (
+            {"warmup_steps": 7, "weight_decay": 0.1, "learning_rate": 1e-3},
+            {"warmup": 0.14, "l2": 0.1, "learning_rate": 1e-3},
+        ),
+    ],
+)
+def test_finetune_takes_the_originals_steps(start, tmp_path, reference, agree, settings, of_reference):
+    tokenizer = start(torch.float64)
+    expected = by_the_reference(tmp_path, reference, tokenizer, **of_reference)
+    model = run(tmp_path, "run", original_adam=True, **settings)
+    assert model.dtype == torch.float64
+    before = GPT1ForSequenceClassification.from_pretrained(tmp_path / "start").score.weight.detach().numpy()
+    assert np.abs(before - expected[-2]).max() > 1e-3
+    rate = settings.get("learning_rate", 6.25e-5)
+    for parameter, value in zip(model.parameters(), expected, strict=True):
+        agree(f"original_adam at {rate:g}: parameters after 50 updates, float64", parameter, value, 1e-8)
+
+
+def test_finetune_takes_the_originals_steps_in_single_precision(start, tmp_path, reference, agree):
+    tokenizer = start(torch.float32)
+    expected = by_the_reference(tmp_path, reference, tokenizer)
+    model = run(tmp_path, "run", original_adam=True)
+    # What the gradient does not determine, the keys' biases, follows the rounding of either precision.
+    keys = slice(model.config.hidden_size, 2 * model.config.hidden_size)
+    for (name, parameter), value in zip(model.named_parameters(), expected, strict=True):
+        got = parameter.detach().numpy().astype(float)
+        if name.endswith("qkv_proj.bias"):
+            got[keys] = value[keys] = 0
+        agree("original_adam: parameters after 50 updates, float32", got, value, 1e-6)
+
+
+@pytest.mark.parametrize("eps, largest", [(1e-8, 9.5e-4), (1e-16, 4.0e-5)])
+def test_adamw_is_as_far_from_the_original_as_documented(start, tmp_path, reference, eps, largest):
+    tokenizer = start(torch.float64)
+    before = [
+        p.detach().numpy() for p in GPT1ForSequenceClassification.from_pretrained(tmp_path / "start").parameters()
+    ]
+    expected = by_the_reference(tmp_path, reference, tokenizer, eps=eps)
+    got = [p.detach().numpy() for p in run(tmp_path, "run", optim="adamw_torch", adam_epsilon=eps).parameters()]
+    apart, moved = (
+        np.concatenate([np.abs(a - b).ravel() for a, b in zip(x, expected, strict=True)]) for x in (got, before)
+    )
+    assert apart.max() == pytest.approx(largest, rel=0.1)
+    assert moved.max() == pytest.approx(1.7e-3, rel=0.1)
+    assert np.median(apart[moved > 1e-9] / moved[moved > 1e-9]) == pytest.approx(0.02, abs=0.005)
+
+
+def test_one_step_by_hand():
+    """The first update: m / sqrt(v) is the gradient's sign, the rate lr sqrt(0.001) / 0.1 for v without correction."""
+    matrix = torch.nn.Parameter(torch.tensor([[2.0, -3.0]], dtype=torch.float64))
+    vector = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
+    optimizer = OriginalAdam([matrix, vector], lr=0.1, weight_decay=0.5, eps=0.0)
+    matrix.grad, vector.grad = torch.tensor([[0.3, -7.0]]).double(), torch.tensor([1e-5]).double()
+    optimizer.step()
+    rate = 0.1 * 0.001**0.5 / 0.1
+    expected = [[2.0 - 0.1 - rate * 0.5 * 2.0, -3.0 + 0.1 + rate * 0.5 * 3.0]]
+    torch.testing.assert_close(matrix.data, torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(vector.data, torch.tensor([1.9], dtype=torch.float64))
+
+
+def test_goes_on_from_a_saved_state():
+    torch.manual_seed(0)
+    gradients = torch.randn(6, 4, 3, dtype=torch.float64)
+    parameters = [torch.nn.Parameter(torch.ones(4, 3, dtype=torch.float64)) for _ in range(2)]
+    optimizers = [OriginalAdam([parameter], lr=0.1) for parameter in parameters]
+    for index, gradient in enumerate(gradients):
+        if index == 3:
+            optimizers[1] = OriginalAdam([parameters[1]], lr=9.0)
+            optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+        for parameter, optimizer in zip(parameters, optimizers, strict=True):
+            parameter.grad = gradient.clone()
+            optimizer.step()
+    assert torch.equal(*parameters)
+
+
+def test_schedule(reference):
+    for done in (0.0, 0.001, 0.002, 0.0021, 0.5, 1.0):
+        assert warmup_linear(done, 0.002) == reference.warmup_linear(done, 0.002)
+    assert warmup_linear(0.001, 0.002) == pytest.approx(0.5 * 0.999)
+    assert warmup_linear(0.0, 0.0) == 1.0
+
+
+def test_original_adam_comes_with_its_schedule(tmp_path, capsys):
+    flags = ["--original_adam", "--lr_scheduler_type", "cosine", "--output_dir", str(tmp_path / "run")]
+    assert main(["finetune", "--task", "sst2", *flags]) == 1
+    assert "linear schedule, not with cosine" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_label_smoothing_keeps_the_auxiliary_loss(start, tmp_path, agree):
+    """The factor reaches the head; Trainer does not take the labels away, and the auxiliary loss with them."""
+    tokenizer = start(torch.float64)
+    trained = run(tmp_path, "run", label_smoothing_factor=0.1, learning_rate=0.0)
+    assert trained.config.label_smoothing == 0.1
+    trained.train()
+    losses = []
+    for first in range(0, len(ROWS), BATCH):
+        rows = ROWS[first : first + BATCH]
+        batch = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+        output = trained(**batch, labels=torch.tensor([["bad", "good"].index(row["label"]) for row in rows]))
+        assert output.lm_loss > 1
+        losses.append(output.loss.item())
+    reported = json.loads((tmp_path / "run" / "all_results.json").read_text())["train_loss"]
+    agree("train_loss of a run with label smoothing", np.array(reported), np.mean(losses), 1e-6)
+
+
+def test_label_smoothing_of_numbers_is_refused(start, tmp_path):
+    start(torch.float32)
+    rows = "".join(json.dumps({"text": f"number {i}", "label": i / 7}) + "\n" for i in range(8))
+    (tmp_path / "train.jsonl").write_text(rows)
+    with pytest.raises(ValueError, match="for classes"):
+        run(tmp_path, "run", label_smoothing_factor=0.1)
+    assert not (tmp_path / "run").exists()
