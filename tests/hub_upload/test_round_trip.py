@@ -14,6 +14,7 @@ from transformers import Trainer, TrainingArguments
 
 from hub_upload import push
 from modeling_gpt1 import (
+    NAMED_CONFIGURATIONS,
     GPT1ForCausalLM,
     GPT1ForEntailment,
     GPT1ForMaskedLM,
@@ -22,8 +23,11 @@ from modeling_gpt1 import (
     GPT1ForSimilarity,
     GPT1Model,
 )
+from modeling_gpt1.cli import main
 from tokenization import GPT1Tokenizer
 
+
+SMALL = {"num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}
 
 HEADS = {
     GPT1Model: "AutoModel",
@@ -162,6 +166,26 @@ def test_trainer_pushes_checkpoints_and_goes_on_from_the_hub(hub, tiny_config, t
     # And `push` puts the card and the licence beside it
     assert push(tmp_path / "second", "user/trained").committed
     assert "LICENSE" in repo.files() and b"## Limits and biases" in repo.files()["README.md"]
+
+
+def test_finetune_leaves_a_complete_repository_and_no_token(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *_: None)
+    monkeypatch.setitem(NAMED_CONFIGURATIONS, "mini", {"hidden_size": 8, "num_hidden_layers": 1} | SMALL)
+    token = os.environ["HF_TOKEN"]
+    monkeypatch.setenv("HF_TOKEN", "")
+    rows = "text,label\n" + "a good one,good\na bad one,bad\n" * 8
+    (tmp_path / "rows.csv").write_text(rows)
+    output = tmp_path / "run"
+    flags = ["--task", "classification", "--train_file", str(tmp_path / "rows.csv"), "--output_dir", str(output)]
+    flags += ["--validation_file", str(tmp_path / "rows.csv"), "--num_train_epochs", "1", "--report_to", "none"]
+    flags += ["--push_to_hub", "--hub_model_id", "user/tuned", "--hub_token", token]
+    assert main(["finetune", *flags]) == 0
+    files = hub.repo("user/tuned").files()
+    assert {"LICENSE", "model.safetensors", "modeling_gpt1.py", "tokenizer.json"} <= set(files)
+    card = files["README.md"].decode()
+    accuracy = json.loads((output / "all_results.json").read_text())["eval_accuracy"]
+    assert f"| validation | accuracy | {accuracy:.4f} |" in card and 'model="user/tuned"' in card
+    assert not [path for path, content in files.items() if token.encode() in content]
 
 
 def test_a_model_pushes_itself(hub, tiny_config):
