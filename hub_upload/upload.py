@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_session, get_token
 from huggingface_hub.errors import (
@@ -27,6 +27,7 @@ from huggingface_hub.utils.sha import git_hash
 
 from .export import Format, export
 from .refusals import readable_size, refuse, refuse_size, scrub
+from .space import write_space
 
 
 Result = TypeVar("Result")
@@ -65,6 +66,7 @@ class PushResult:
         commit: the commit that holds the files; None after a dry run.
         committed: whether this push made it.
         notes: what else there is to say, a line each.
+        space: the same of the Space, where one was asked for.
     """
 
     url: str
@@ -72,6 +74,7 @@ class PushResult:
     commit: str | None = None
     committed: bool = False
     notes: list[str] = field(default_factory=list)
+    space: "PushResult | None" = None
 
 
 def push(
@@ -86,6 +89,7 @@ def push(
     dry_run: bool = False,
     max_size: int | str = "5GB",
     format: Format = "gpt1",
+    space: bool = False,
     token: str | None = None,
 ) -> PushResult:
     """
@@ -102,6 +106,7 @@ def push(
         dry_run: send nothing, and tell what would change.
         max_size: refuse to send more bytes than this, a number or like "5GB".
         format: `"gpt1"`, with its code, or `"openai-gpt"`, which transformers loads without remote code.
+        space: also put a Gradio app for the model's task into a Space of the same name.
         token: the login; by default the saved one, or HF_TOKEN.
 
     Returns:
@@ -118,8 +123,8 @@ def push(
         validate_repo_id(repo_id)
     except HFValidationError:
         raise ValueError(f"{scrub(repo_id, secret)!r} is no repository id: give USER/NAME") from None
-    if create_pr and (revision not in (None, "main") or tag is not None):
-        raise ValueError("a pull request is made against main: it goes with neither revision nor tag")
+    if create_pr and (revision not in (None, "main") or tag is not None or space):
+        raise ValueError("a pull request is made against main: it goes with neither revision, tag nor space")
     if secret is None and not dry_run:
         raise OSError(NO_LOGIN)
     directory = Path(directory)
@@ -127,10 +132,11 @@ def push(
         raise FileNotFoundError(f"{directory} is no directory")
     refuse(directory, secret)
     with _timeout():
-        upload = _Upload(HfApi(token=secret), repo_id, secret)
+        upload = _Upload(HfApi(token=secret), repo_id, secret, "model")
         try:
             if "/" not in repo_id and secret is not None:
-                upload.repo_id = f"{patiently(upload.api.whoami)['name']}/{repo_id}"
+                repo_id = f"{patiently(upload.api.whoami)['name']}/{repo_id}"
+                upload = _Upload(upload.api, repo_id, secret, "model")
             with TemporaryDirectory() as temporary:
                 exported = export(directory, Path(temporary) / "export", format=format, repo_id=upload.repo_id)
                 refuse(exported, secret)
@@ -140,10 +146,16 @@ def push(
                     if path.is_file()
                 }
                 refuse_size({name: path.stat().st_size for name, path in files.items()}, max_size)
+                app = write_space(directory, exported, upload.repo_id, Path(temporary) / "space") if space else {}
                 message = commit_message or f"Upload {upload.repo_id.partition('/')[2]}"
                 if dry_run:
-                    return upload.preview(files, revision)
-                return upload.run(files, message, private, revision, create_pr, tag)
+                    result = upload.preview(files, revision)
+                else:
+                    result = upload.run(files, message, private, revision, create_pr, tag)
+                if space:
+                    upload = _Upload(upload.api, upload.repo_id, secret, "space")
+                    result.space = upload.preview(app, None) if dry_run else upload.run(app, message, private)
+                return result
         except (_HTTPError, OfflineModeIsEnabled, RuntimeError) as error:
             raise OSError(upload.explain(error)) from None
         except Exception as error:
@@ -208,11 +220,12 @@ def _asked_to_wait(error: Exception) -> float:
 class _Upload:
     """One push: the client, the repository, and the steps."""
 
-    def __init__(self, api: HfApi, repo_id: str, secret: str | None):
+    def __init__(self, api: HfApi, repo_id: str, secret: str | None, repo_type: Literal["model", "space"]):
         self.api = api
         self.repo_id = repo_id
         self.secret = secret
-        self.url = f"{api.endpoint}/{repo_id}"
+        self.where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
+        self.url = f"{api.endpoint}/{'spaces/' if repo_type == 'space' else ''}{repo_id}"
         self.note = "the repository is as before; run again, and what has arrived is not sent twice"
 
     def preview(self, files: dict[str, Path], revision: str | None) -> PushResult:
@@ -236,15 +249,15 @@ class _Upload:
         files: dict[str, Path],
         message: str,
         private: bool | None,
-        revision: str | None,
-        create_pr: bool,
-        tag: str | None,
+        revision: str | None = None,
+        create_pr: bool = False,
+        tag: str | None = None,
     ) -> PushResult:
         """The push itself."""
         api, branch = self.api, revision or "main"
-        created = patiently(lambda: api.create_repo(self.repo_id, private=private, exist_ok=True))
-        self.repo_id, self.url = created.repo_id, str(created)
-        refs = patiently(lambda: api.list_repo_refs(self.repo_id, include_pull_requests=branch.startswith("refs/")))
+        sdk = {"space_sdk": "gradio"} if self.where["repo_type"] == "space" else {}
+        patiently(lambda: api.create_repo(**self.where, **sdk, private=private, exist_ok=True))
+        refs = patiently(lambda: api.list_repo_refs(**self.where, include_pull_requests=branch.startswith("refs/")))
         heads = {ref.name: ref.target_commit for ref in refs.branches}
         heads |= {ref.ref: ref.target_commit for ref in refs.pull_requests or []}
         tags = {ref.name: ref.target_commit for ref in refs.tags}
@@ -268,14 +281,14 @@ class _Upload:
             operations = [CommitOperationAdd(name, files[name]) for name in changed]
             # Large files first, against main: they belong to no branch yet. huggingface_hub repeats these by itself.
             api.preupload_lfs_files(
-                self.repo_id,
-                operations,
+                **self.where,
+                additions=operations,
                 revision="main" if new_branch else branch,
                 create_pr=create_pr,
                 free_memory=False,
             )
         if new_branch:
-            patiently(lambda: api.create_branch(self.repo_id, branch=branch, revision=head, exist_ok=True))
+            patiently(lambda: api.create_branch(**self.where, branch=branch, revision=head, exist_ok=True))
         if changed:
             try:
                 result.commit, url = patiently(
@@ -289,12 +302,14 @@ class _Upload:
             result.committed, result.url = True, url or result.url
         if tag is not None and tag not in tags:
             self.note = f"the files are there, only the tag {tag} is missing: run again"
-            patiently(lambda: api.create_tag(self.repo_id, tag=tag, revision=result.commit, exist_ok=True))
+            patiently(lambda: api.create_tag(**self.where, tag=tag, revision=result.commit, exist_ok=True))
         return result
 
     def changes(self, files: dict[str, Path], revision: str) -> list[Change]:
         """Each file against what a revision has."""
-        there = {info.path: info for info in self.api.get_paths_info(self.repo_id, list(files), revision=revision)}
+        there = {
+            info.path: info for info in self.api.get_paths_info(**self.where, paths=list(files), revision=revision)
+        }
         changes = []
         for name, path in files.items():
             action: Literal["add", "update", "keep"] = "add"
@@ -313,8 +328,8 @@ class _Upload:
     ) -> tuple[str, str | None]:
         """The commit's id, and the pull request's address."""
         info = self.api.create_commit(
-            self.repo_id,
-            operations,
+            **self.where,
+            operations=operations,
             commit_message=message,
             revision=branch,
             create_pr=create_pr,
@@ -324,7 +339,7 @@ class _Upload:
 
     def landed(self, files: dict[str, Path], branch: str, before: str | None) -> tuple[str, None] | None:
         """The branch's head, if a commit whose answer was lost has moved it and it has these files."""
-        refs = self.api.list_repo_refs(self.repo_id, include_pull_requests=True)
+        refs = self.api.list_repo_refs(**self.where, include_pull_requests=True)
         heads = {name: ref.target_commit for ref in refs.branches for name in (ref.name, ref.ref)}
         heads |= {ref.ref: ref.target_commit for ref in refs.pull_requests or []}
         head = heads.get(branch)
@@ -335,12 +350,12 @@ class _Upload:
     def pull_request(self, files: dict[str, Path], message: str) -> tuple[str, str] | None:
         """An open pull request of this title with these files: its commit and its address."""
         open_ones = self.api.get_repo_discussions(
-            self.repo_id, discussion_type="pull_request", discussion_status="open"
+            **self.where, discussion_type="pull_request", discussion_status="open"
         )
         numbers = [discussion.num for discussion in open_ones if discussion.title == message]
         if not numbers:
             return None
-        refs = self.api.list_repo_refs(self.repo_id, include_pull_requests=True).pull_requests or []
+        refs = self.api.list_repo_refs(**self.where, include_pull_requests=True).pull_requests or []
         heads = {ref.ref: ref.target_commit for ref in refs}
         for number in numbers:
             head = heads.get(f"refs/pr/{number}")
@@ -351,7 +366,7 @@ class _Upload:
     def _remove(self, branch: str) -> None:
         """Takes back the branch that was made for a commit which then failed; as well as can be."""
         try:
-            self.api.delete_branch(self.repo_id, branch=branch)
+            self.api.delete_branch(**self.where, branch=branch)
         except Exception as error:
             if not (isinstance(error, (_HTTPError, OSError))):
                 raise

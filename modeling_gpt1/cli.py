@@ -89,6 +89,7 @@ def _push(arguments: Sequence[str]) -> None:
     parser.add_argument("--tag", help="A tag for the commit.")
     parser.add_argument("--commit_message", help="The title of the commit, and of the pull request.")
     parser.add_argument("--dry_run", action="store_true", help="List every file, and what would change; send nothing.")
+    parser.add_argument("--space", action="store_true", help="Also make a Space: a Gradio app for the model's task.")
     parser.add_argument("--max_size", default="5GB", help="Refuse to send more than this.")
     parser.add_argument(
         "--format",
@@ -100,10 +101,10 @@ def _push(arguments: Sequence[str]) -> None:
     from hub_upload import push
 
     result = push(**vars(args))
-    for line in (*result.changes, *result.notes):
-        print(line)
-    if not args.dry_run:
-        print(result.url if result.committed else f"{result.url} has it all already: no new commit")
+    for part in filter(None, (result, result.space)):
+        print(*part.changes, *part.notes, sep="\n")
+        if not args.dry_run:
+            print(part.url if part.committed else f"{part.url} has it all already: no new commit")
 
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {

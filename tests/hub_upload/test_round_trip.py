@@ -29,6 +29,8 @@ from tokenization import GPT1Tokenizer
 
 SMALL = {"num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}
 
+SPACE = {"README.md", "app.py", "requirements.txt"}
+
 HEADS = {
     GPT1Model: "AutoModel",
     GPT1ForCausalLM: "AutoModelForCausalLM",
@@ -49,7 +51,19 @@ class Hide:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Hide())
+import types
 import torch, transformers
+
+class Page:  # in the place of Gradio's
+    def __init__(self, answer, inputs, outputs, examples, title):
+        self.example = examples[0]
+
+    def launch(self):
+        raise AssertionError("only when it is run")
+
+names = dict.fromkeys(("Textbox", "Slider", "Label", "Number"), lambda *_, **__: None)
+sys.modules["gradio"] = types.ModuleType("gradio")
+sys.modules["gradio"].__dict__.update(names, Interface=Page)
 
 answers = []
 for repo_id, auto_class, revision, snippet in json.loads(sys.stdin.read()):
@@ -100,10 +114,16 @@ def test_every_head_goes_to_the_hub_and_back(hub, trained, tmp_path, monkeypatch
             assert "model.safetensors: 100%" in done.stderr  # the bar
         else:
             monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *_: None)
-            push(directory, f"user/{name}", tag="v1")
+            app = model_class not in (GPT1Model, GPT1ForMaskedLM)  # these have no task of their own
+            result = push(directory, f"user/{name}", tag="v1", space=app)
+            assert (result.space is not None and result.space.committed) == app
         model = model_class.from_pretrained(directory)
         card = hub.repo(f"user/{name}").files()["README.md"].decode()
         (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        if ("spaces", f"user/{name}") in hub.repos:
+            space = hub.repo(f"user/{name}", "spaces")
+            assert space.sdk == "gradio" and set(space.files()) - {".gitattributes"} == SPACE
+            snippet += space.files()["app.py"].decode() + "\nprint(answer(*demo.example))\n"
         jobs.append([f"user/{name}", auto_class, "main", snippet])
         expected.append(answer(model, tokenizer))
     # The last one goes on: main has other weights, the tag has these

@@ -258,3 +258,22 @@ def test_arguments_that_do_not_go_together(hub, folder, keywords):
     assert not hub.repos
     with pytest.raises(ValueError, match="is no repository id"):
         push(folder, "user/model/more")
+
+
+def test_a_space_is_shown_and_made_once(hub, folder, capsys):
+    (folder / "config.json").write_text('{"architectures": ["GPT1ForSequenceClassification"], "auto_map": {}}')
+    arguments = ["push", str(folder), "user/model", "--space"]
+    assert cli.main([*arguments, "--dry_run"]) == 0
+    assert "  app.py" in capsys.readouterr().out and not hub.repos
+    assert cli.main(arguments) == 0
+    assert f"\n{hub.url}/spaces/user/model\n" in capsys.readouterr().out
+    space = hub.repo(kind="spaces")
+    assert space.sdk == "gradio" and len(space.log) == 2
+    compile(space.files()["app.py"], "app.py", "exec")
+    assert b"models:\n- user/model\n" in space.files()["README.md"]
+    assert cli.main(arguments) == 0
+    assert len(space.log) == 2 and len(hub.repo().log) == 2
+    (folder / "config.json").write_text('{"architectures": ["GPT1Model"]}')
+    assert cli.main(arguments) == 1
+    assert "no task of its own" in capsys.readouterr().err
+    assert len(hub.repo().log) == 2
