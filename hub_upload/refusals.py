@@ -26,8 +26,8 @@ LEFT_BY_TRAINING = (
 
 _FORBIDDEN = {
     "an optimiser or training state": ("optimizer*", "scheduler.pt", "scaler.pt", "rng_state*"),
-    "a pickle": ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.npy", "*.npz"),
-    "a data file": ("*.csv", "*.tsv", "*.jsonl", "*.parquet", "*.arrow", "*.sqlite", "*.db"),
+    "a pickle": ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib"),
+    "a data file": ("*.csv", "*.tsv", "*.jsonl", "*.parquet", "*.arrow", "*.npy", "*.npz", "*.sqlite", "*.db"),
     "an environment file": (".env", ".env.*", "*.env"),
     "a key or a login": ("*.pem", "*.key", "id_rsa*", "id_ed25519*", ".netrc", ".pypirc", "token", "stored_tokens"),
 }

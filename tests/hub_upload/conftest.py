@@ -62,7 +62,7 @@ class Repo:
 
 @dataclass
 class Failure:
-    """`how`: a status, or "drop" to cut the request half-way, or "lose" to do it and cut the answer."""
+    """`how`: a status, or "drop" to cut the request half-way, or "lose" to do it and cut the answer, or "hang"."""
 
     kind: str
     how: int | str
@@ -140,6 +140,9 @@ class Handler(BaseHTTPRequestHandler):
                 failure.times -= 1
         if failure is not None and failure.how == "drop":
             self.rfile.read(int(self.headers.get("Content-Length") or 0) // 2)
+            return self.cut()
+        if failure is not None and failure.how == "hang":
+            threading.Event().wait(1.0)
             return self.cut()
         body = self.body()
         if failure is not None and failure.how != "lose":

@@ -1,5 +1,6 @@
 """What an export holds, that it is checked where the package is not, and what its card says."""
 
+import importlib.util
 import json
 import sys
 
@@ -18,6 +19,7 @@ from modeling_gpt1 import (
 )
 
 
+PLOTS = importlib.util.find_spec("matplotlib") is not None
 EXPORT = sys.modules["hub_upload.export"]  # the module, which the function of its name hides
 
 
@@ -37,7 +39,7 @@ def test_an_export_is_complete_checked_and_nothing_more(trained, tmp_path):
         "README.md",
         "config.json",
         "configuration_gpt1.py",
-        "loss.png",
+        *(["loss.png"] if PLOTS else []),
         "model.safetensors",
         "modeling_gpt1.py",
         "pictures/one.png",
@@ -46,7 +48,7 @@ def test_an_export_is_complete_checked_and_nothing_more(trained, tmp_path):
     }
     auto_map = json.loads((path / "config.json").read_text())["auto_map"]
     assert {"AutoConfig", "AutoModel", "AutoModelForCausalLM", "AutoModelForMultipleChoice"} <= set(auto_map)
-    assert list(tmp_path.iterdir()) == [path, directory] or sorted(tmp_path.iterdir()) == [path, directory]
+    assert sorted(tmp_path.iterdir()) == [path, directory]
     with pytest.raises(ValueError, match="holds something already"):
         export(directory, path)
 
@@ -152,7 +154,8 @@ def test_a_card_tells_what_the_run_wrote(trained, tmp_path, without_fresh_proces
     }
     assert "| validation | accuracy | 0.8125 | 0.913 |" in card.text
     assert "learning rate: 6.25e-05" in card.text
-    assert "](loss.png)" in card.text and (path / "loss.png").read_bytes().startswith(b"\x89PNG")
+    if PLOTS:
+        assert "](loss.png)" in card.text and (path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert 'model="user/model", trust_remote_code=True' in card.text
     for heading in ("Use", "Training", "Results", "Limits and biases", "Citation"):
         assert f"\n## {heading}\n" in card.text

@@ -103,6 +103,14 @@ def test_a_request_that_fails_once_is_repeated(hub, folder, request_kind, how):
         assert len(large_uploads(hub)) == len(set(large_uploads(hub))), "a large file was sent twice"
 
 
+@pytest.mark.parametrize("request_kind", ["create", "upload", "commit"])
+def test_a_server_that_says_nothing_is_asked_again(hub, folder, monkeypatch, request_kind):
+    monkeypatch.setattr(upload, "TIMEOUT", 0.4)
+    hub.fail(request_kind, "hang")
+    assert push(folder, "user/model").committed
+    assert hub.count(request_kind) == 2 and len(hub.repo().log) == 2
+
+
 @pytest.mark.parametrize("how", [503, "drop"])
 @pytest.mark.parametrize("request_kind", REQUESTS)
 def test_a_request_that_keeps_failing_leaves_everything_as_it_was(hub, folder, request_kind, how):
