@@ -1,31 +1,106 @@
-"""The model card: a template filled from what the training run wrote; every number is one of `all_results.json`."""
+"""
+The model card: a template filled from what the training run wrote; every number is one of `all_results.json`.
 
+What the run knows and its files do not tell, the task, the data and the settings, is kept beside the card in
+`card.json`, so that an export can write the card again under the repository's name.
+"""
+
+import hashlib
 import json
 import os
+import sys
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
+
+CARD, FACTS, CURVE = "README.md", "card.json", "loss.png"
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")
+_METRICS = ("accuracy", "f1", "matthews_correlation", "pearson", "spearmanr", "perplexity")
 
-# Pipeline tag, first words and way of use of each class.
 _CLASSIFY = """from transformers import pipeline
 
-classify = pipeline("text-classification", model="{name}", trust_remote_code=True)
-classify({example})"""
-_CHOOSE = """from transformers import AutoModelForMultipleChoice
+classify = pipeline("text-classification", model="{name}"{trust})
+print(classify({example}))"""
+_SCORE = """from transformers import pipeline
 
-model = AutoModelForMultipleChoice.from_pretrained("{name}", trust_remote_code=True)"""
+score = pipeline("text-classification", model="{name}"{trust}, function_to_apply="none")
+print(score({example}))"""
+_CHOOSE = """import torch
+from transformers import AutoModelForMultipleChoice, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = AutoModelForMultipleChoice.from_pretrained("{name}"{trust})
+question, answers = "Tom was hungry. What did he do?", ["He ate an apple.", "He sold his shoes."]
+inputs = tokenizer([question] * len(answers), answers, padding=True, return_tensors="pt")
+with torch.inference_mode():
+    logits = model(**{{name: tensor.unsqueeze(0) for name, tensor in inputs.items()}}).logits
+print(answers[logits.argmax()])"""
+_GENERATE = """from transformers import pipeline
+
+generate = pipeline("text-generation", model="{name}"{trust})
+print(generate({example}, max_new_tokens=20))"""
+_LOGITS = """import torch
+from transformers import {auto_class}, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{name}")
+model = {auto_class}.from_pretrained("{name}"{trust})
+with torch.inference_mode():
+    print(model(**tokenizer({example}, return_tensors="pt"))[0].shape)"""
+
+_TEXT, _PROMPT = "A delightful evening.", "It was a bright cold day in april,"
 _PAIR = '{"text": "A man sleeps.", "text_pair": "A man is awake."}'
-_HEADS = {
-    "GPT1ForSequenceClassification": ("text-classification", "A classifier of texts", _CLASSIFY, '"A fine story."'),
-    "GPT1ForEntailment": ("text-classification", "A classifier of pairs of texts", _CLASSIFY, _PAIR),
-    "GPT1ForSimilarity": ("text-classification", "A symmetric comparison of two texts", _CLASSIFY, _PAIR),
-    "GPT1ForMultipleChoice": ("multiple-choice", "A chooser among answers", _CHOOSE, ""),
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How a model class shows on the Hub: its tag, first words, way of use with an example, and the widget's text."""
+
+    tag: str
+    what: str
+    snippet: str
+    example: str
+    widget: str | None = None
+
+
+_KINDS = {
+    "GPT1Model": _Kind("feature-extraction", "Hidden states of texts", _LOGITS, repr(_TEXT), _TEXT),
+    "GPT1ForCausalLM": _Kind("text-generation", "A language model", _GENERATE, f'"{_PROMPT}"', _PROMPT),
+    "GPT1ForMaskedLM": _Kind("fill-mask", "A model of texts from both sides", _LOGITS, f'"{_TEXT}"'),
+    "GPT1ForSequenceClassification": _Kind(
+        "text-classification", "A classifier of texts", _CLASSIFY, f'"{_TEXT}"', _TEXT
+    ),
+    "GPT1ForEntailment": _Kind("text-classification", "A classifier of pairs of texts", _CLASSIFY, _PAIR),
+    "GPT1ForSimilarity": _Kind("text-classification", "A symmetric comparison of two texts", _CLASSIFY, _PAIR),
+    "GPT1ForMultipleChoice": _Kind("multiple-choice", "A chooser among answers", _CHOOSE, ""),
 }
-_NOT_METRICS = ("loss", "runtime", "samples", "samples_per_second", "steps_per_second", "flos")
+
+
+@dataclass
+class Facts:
+    """
+    What a card says beyond the model's own files; what is None is unknown, and the card says so.
+
+    Attributes:
+        task: the task's name.
+        dataset: the data set's Hub id, where it has one.
+        base_model: the checkpoint that was fine-tuned.
+        settings: what to list of the training, by name; an empty one where there was none to tell of.
+        paper: the published metric and figure, in percent.
+        written: the digest of the card as it was written, to tell whether somebody has edited it since.
+    """
+
+    task: str | None = None
+    dataset: str | None = None
+    base_model: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    paper: tuple[str, float] | None = None
+    written: str | None = None
 
 
 def write_model_card(
@@ -37,7 +112,7 @@ def write_model_card(
     paper: tuple[str, float] | None = None,
 ) -> Path:
     """
-    Writes `README.md` into a directory that a training run has written.
+    Writes `README.md` and its picture into a directory that a training run has written.
 
     Args:
         directory: holds `config.json` and `all_results.json`.
@@ -51,32 +126,62 @@ def write_model_card(
         The file.
     """
     directory = Path(directory)
-    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    figures = json.loads((directory / "all_results.json").read_text(encoding="utf-8"))
-    tag, what, snippet, example = _HEADS[config["architectures"][0]]
-    name = directory.resolve().name
-    results = [
-        (split, metric, value)
-        for key, value in figures.items()
-        for split, _, metric in [key.partition("_")]
-        if split in ("eval", "test") and metric not in _NOT_METRICS
-    ]
+    # Before the card, whose digest then completes them: an interruption leaves a card that is written again
+    facts = Facts(task, dataset, base_model, settings or {}, paper)
+    path = make_card(directory, directory, facts, directory.resolve().name)
+    facts.written = hashlib.sha256(path.read_bytes()).hexdigest()
+    (directory / FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> Path:
+    """
+    The card of an export: the one that somebody has written by hand, as it is, or one made anew under its new name.
+
+    Args:
+        source: the directory that a training run, `save_pretrained` or a person has written.
+        output_dir: the export, with `config.json`.
+        name: the repository's name.
+        architecture: the model's class in this package, whatever format it is exported in.
+    """
+    facts = Facts(**_read_json(source / FACTS))
+    card = source / CARD
+    if card.is_file():
+        text = card.read_bytes()
+        ours = hashlib.sha256(text).hexdigest() == facts.written
+        trainers = b"has been generated automatically according to" in text or b"generated_from_trainer" in text
+        if not (ours or trainers):
+            (output_dir / CARD).write_bytes(text)
+            return output_dir / CARD
+    return make_card(source, output_dir, facts, name, architecture)
+
+
+def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architecture: str | None = None) -> Path:
+    """Fills the template from the results and the log in `source` and the configuration in `output_dir`."""
+    config = _read_json(output_dir / "config.json")
+    kind = _KINDS[architecture or (config.get("architectures") or ["GPT1Model"])[0]]
+    regression = config.get("problem_type") == "regression"
+    labels = [] if regression or kind.tag != "text-classification" else list(config.get("id2label", {}).values())
+    results = read_results(source / "all_results.json")
+    base_model, dataset = _hub_id(facts.base_model), _hub_id(facts.dataset)
+    paper_metric, paper_value = facts.paper or (None, None)
     data = ModelCardData(
         language="en",
         license="mit",
         library_name="transformers",
-        pipeline_tag=tag,
-        tags=["gpt1"],
+        pipeline_tag=kind.tag,
+        tags=["gpt1", *(["custom_code"] if "auto_map" in config else [])],
         base_model=base_model,
-        datasets=dataset,
-        metrics=sorted({metric for _, metric, _ in results}),
+        datasets=[dataset] if dataset else None,
+        metrics=sorted({metric for _, metric, _ in results}) or None,
+        widget=[{"text": kind.widget}] if kind.widget else None,
         model_name=name,
         eval_results=[
             EvalResult(
-                task_type=tag,
-                dataset_type=dataset or task,
-                dataset_name=task,
-                dataset_split={"eval": "validation"}.get(split, split),
+                task_type=kind.tag,
+                dataset_type=dataset or facts.task or "unknown",
+                dataset_name=facts.task or "unknown",
+                dataset_split=split,
                 metric_type=metric,
                 metric_value=value,
             )
@@ -84,20 +189,116 @@ def write_model_card(
         ]
         or None,
     )
-    shape = "{num_hidden_layers} layers, {hidden_size} wide, {num_attention_heads} heads".format_map(config)
+    trust = ", trust_remote_code=True" if "auto_map" in config else ""
+    auto_class = "AutoModelForMaskedLM" if kind.tag == "fill-mask" else "AutoModel"
+    snippet = _SCORE if regression else kind.snippet
     card = ModelCard.from_template(
         data,
         template_path=str(_TEMPLATE),
         model_name=name,
-        what=f"{what}, for {task}",
-        shape=shape,
-        base_model=base_model,
-        snippet=snippet.format(name=name, example=example),
-        settings=settings or {},
-        results=results,
-        paper=paper,
-        max_length=config["max_position_embeddings"],
+        what=kind.what + (f", for the task {facts.task}" if facts.task else ""),
+        origin=_origin(facts, base_model),
+        shape=_shape(config),
+        labels=labels,
+        requirement=(
+            "transformers and torch are enough; the model's code comes with it, and `trust_remote_code` runs it."
+            if trust
+            else "transformers and torch are enough."
+        ),
+        snippet=snippet.format(name=name, trust=trust, example=kind.example, auto_class=auto_class),
+        data=_data(facts, dataset),
+        settings=facts.settings,
+        curve=draw_curve(source / "trainer_state.json", output_dir / CURVE),
+        results=[
+            (split, metric, value, paper_value / 100 if metric == paper_metric else None)
+            for split, metric, value in results
+        ],
+        max_length=config.get("max_position_embeddings") or config.get("n_positions"),
     )
-    path = directory / "README.md"
+    path = output_dir / CARD
     card.save(path)
     return path
+
+
+def read_results(path: Path) -> list[tuple[str, str, float]]:
+    """Split, metric and value of every result that a run has written; none where there is no such file."""
+    results = []
+    for key, value in _read_json(path).items():
+        metric = next((metric for metric in _METRICS if key.endswith(f"_{metric}")), None)
+        if metric is not None and not key.startswith("train_"):
+            split = key.removesuffix(f"_{metric}")
+            results.append((split.replace("eval", "validation", 1), metric, value))
+    return results
+
+
+def draw_curve(state: Path, picture: Path) -> str | None:
+    """
+    Draws the losses in a trainer's state over the steps.
+
+    Returns:
+        The picture's name; None where there is nothing to draw, or no matplotlib to draw with.
+    """
+    log = _read_json(state).get("log_history", [])
+    curves = {
+        label: [(entry["step"], entry[key]) for entry in log if key in entry]
+        for key, label in (("loss", "training"), ("eval_loss", "validation"))
+    }
+    if not any(len(points) > 1 for points in curves.values()):
+        return None
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print(f"no {picture.name} for the card: matplotlib draws it, `pip install gpt1[plots]`", file=sys.stderr)
+        return None
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    for label, points in curves.items():
+        if points:
+            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else "", label=label)
+    axes.set(xlabel="step", ylabel="loss")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    # Without matplotlib's version in it the same log gives the same bytes, and no new commit
+    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    return picture.name
+
+
+def _shape(config: dict[str, Any]) -> str:
+    layers, width, heads = (
+        config.get(ours) or config.get(theirs)
+        for ours, theirs in (
+            ("num_hidden_layers", "n_layer"),
+            ("hidden_size", "n_embd"),
+            ("num_attention_heads", "n_head"),
+        )
+    )
+    return f"{layers} layers, {width} wide, {heads} heads"
+
+
+def _origin(facts: Facts, base_model: str | None) -> str:
+    if base_model:
+        return f"Fine-tuned from [{base_model}](https://huggingface.co/{base_model})."
+    if facts.base_model:  # a directory: where it lies on somebody's disk is nobody's business
+        return f"Fine-tuned from `{Path(facts.base_model).name}`, which is not on the Hub."
+    return "Trained from scratch." if facts.task else "What it was trained from is unknown."
+
+
+def _data(facts: Facts, dataset: str | None) -> str:
+    if dataset:
+        return f"[{dataset}](https://huggingface.co/datasets/{dataset})" + (f", {facts.task}" if facts.task else "")
+    return f"files of one's own, for the task {facts.task}" if facts.task else "unknown"
+
+
+def _hub_id(name: str | None) -> str | None:
+    """The name, if it can be a repository on the Hub; a directory cannot."""
+    if name is None or Path(name).exists():
+        return None
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        return None
+    return name
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

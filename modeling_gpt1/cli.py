@@ -79,12 +79,41 @@ def _convert(arguments: Sequence[str]) -> None:
     print(convert(args.source, args.output_dir, args.to, args.seed))
 
 
+def _push(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="gpt1 push", description="Put a model on the Hub: checked, in one commit.")
+    parser.add_argument("directory", metavar="DIR", help="What finetune, Trainer or save_pretrained has written.")
+    parser.add_argument("repo_id", metavar="REPO_ID", help="USER/NAME; created if it is not there.")
+    parser.add_argument("--private", action="store_true", default=None, help="Create a private repository.")
+    parser.add_argument("--revision", help="The branch to commit to; made from main if it is not there.")
+    parser.add_argument("--create_pr", action="store_true", help="Open a pull request with the commit.")
+    parser.add_argument("--tag", help="A tag for the commit.")
+    parser.add_argument("--commit_message", help="The title of the commit, and of the pull request.")
+    parser.add_argument("--dry_run", action="store_true", help="List every file, and what would change; send nothing.")
+    parser.add_argument("--space", action="store_true", help="Also make a Space: a Gradio app for the model's task.")
+    parser.add_argument("--max_size", default="5GB", help="Refuse to send more than this.")
+    parser.add_argument(
+        "--format",
+        choices=("gpt1", "openai-gpt"),
+        default="gpt1",
+        help="With the model's code, or as transformers loads it without any (default: gpt1).",
+    )
+    args = parser.parse_args(arguments)
+    from hub_upload import push
+
+    result = push(**vars(args))
+    for part in filter(None, (result, result.space)):
+        print(*part.changes, *part.notes, sep="\n")
+        if not args.dry_run:
+            print(part.url if part.committed else f"{part.url} has it all already: no new commit")
+
+
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "finetune": (_finetune, "fine-tune a model on a task"),
     "predict": (_predict, "label texts with a fine-tuned model"),
     "generate": (_generate, "continue a text"),
     "train-tokenizer": (_train_tokenizer, "learn a BPE from text"),
     "convert": (_convert, "weights and vocabulary between OpenAI's release, openai-gpt and gpt1"),
+    "push": (_push, "put a model on the Hub"),
 }
 
 

@@ -6,6 +6,7 @@ gpt1 finetune --task sst2 --train_file train.csv --validation_file validation.cs
 ```
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -21,7 +22,7 @@ from transformers import (
 )
 from transformers.trainer_utils import get_last_checkpoint
 
-from hub_upload import write_model_card
+from hub_upload import push, write_model_card
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from ..loading import load_tokenizer_and_config
@@ -211,6 +212,8 @@ def _train(
         training_args.greater_is_better = True
     collator = DataCollatorForMultipleChoice if task.head is GPT1ForMultipleChoice else DataCollatorWithPadding
     interrupt = StopOnInterrupt()
+    if training_args.hub_token is not None:  # Trainer pickles its arguments into every checkpoint, and publishes them
+        os.environ["HF_TOKEN"], training_args.hub_token = training_args.hub_token, None
     trainer = (OriginalTrainer if training_args.original_adam else Trainer)(
         model=model,
         args=training_args,
@@ -248,6 +251,8 @@ def _train(
             settings=_settings(training_args, model.config.lm_coef, len(encoded["train"])),
             paper=task.paper,
         )
+        if training_args.push_to_hub:  # what Trainer has pushed lacks the results, the card and the licence
+            push(training_args.output_dir, trainer.hub_model_id, revision=training_args.hub_revision)
     return {name: value for figures in results.values() for name, value in figures.items()}
 
 

@@ -1,0 +1,217 @@
+"""To the Hub and back: every head from a server, by revision and offline, where the package is not; and Trainer."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+from datasets import Dataset
+from huggingface_hub import snapshot_download
+from transformers import Trainer, TrainingArguments
+
+from hub_upload import push
+from modeling_gpt1 import (
+    NAMED_CONFIGURATIONS,
+    GPT1ForCausalLM,
+    GPT1ForEntailment,
+    GPT1ForMaskedLM,
+    GPT1ForMultipleChoice,
+    GPT1ForSequenceClassification,
+    GPT1ForSimilarity,
+    GPT1Model,
+)
+from modeling_gpt1.cli import main
+from tokenization import GPT1Tokenizer
+
+
+SMALL = {"num_attention_heads": 2, "intermediate_size": 16, "max_position_embeddings": 64}
+
+SPACE = {"README.md", "app.py", "requirements.txt"}
+
+HEADS = {
+    GPT1Model: "AutoModel",
+    GPT1ForCausalLM: "AutoModelForCausalLM",
+    GPT1ForMaskedLM: "AutoModelForMaskedLM",
+    GPT1ForSequenceClassification: "AutoModelForSequenceClassification",
+    GPT1ForEntailment: "AutoModelForSequenceClassification",
+    GPT1ForSimilarity: "AutoModelForSequenceClassification",
+    GPT1ForMultipleChoice: "AutoModelForMultipleChoice",
+}
+
+# Loads repositories where the package is hidden; runs the cards' snippets; prints what the models answer.
+PROGRAM = """
+import json, sys
+
+class Hide:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("modeling_gpt1", "tokenization", "hub_upload"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Hide())
+import types
+import torch, transformers
+
+class Page:  # in the place of Gradio's
+    def __init__(self, answer, inputs, outputs, examples, title):
+        self.example = examples[0]
+
+    def launch(self):
+        raise AssertionError("only when it is run")
+
+names = dict.fromkeys(("Textbox", "Slider", "Label", "Number"), lambda *_, **__: None)
+sys.modules["gradio"] = types.ModuleType("gradio")
+sys.modules["gradio"].__dict__.update(names, Interface=Page)
+
+answers = []
+for repo_id, auto_class, revision, snippet in json.loads(sys.stdin.read()):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(repo_id, revision=revision)
+    ids = torch.tensor([tokenizer("A man sleeps.", "He's awake!")["input_ids"]])
+    model = getattr(transformers, auto_class).from_pretrained(repo_id, revision=revision, trust_remote_code=True)
+    inputs = ids.expand(1, 2, -1) if "Choice" in auto_class else ids
+    answers.append([type(model).__name__, model.eval()(inputs)[0].flatten()[:5].tolist()])
+    if snippet is not None:
+        exec(snippet, {})
+print("ANSWERS" + json.dumps(answers))
+"""
+
+
+def elsewhere(jobs: list, home, **environment: str) -> list:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps(jobs),
+        capture_output=True,
+        text=True,
+        env=os.environ | {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules")} | environment,
+        cwd=home,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.rpartition("ANSWERS")[2])
+
+
+def answer(model, tokenizer) -> list:
+    ids = torch.tensor([tokenizer("A man sleeps.", "He's awake!")["input_ids"]])
+    ids = ids.expand(1, 2, -1) if isinstance(model, GPT1ForMultipleChoice) else ids
+    with torch.inference_mode():
+        values = model.eval()(ids)[0].flatten()[:5].tolist()
+    return [type(model).__name__, pytest.approx(values, abs=1e-6)]
+
+
+def test_every_head_goes_to_the_hub_and_back(hub, trained, tmp_path, monkeypatch):
+    jobs, expected = [], []
+    for model_class, auto_class in HEADS.items():
+        name = model_class.__name__
+        directory = trained(model_class, name)
+        tokenizer = GPT1Tokenizer.from_pretrained(directory)
+        if model_class is GPT1ForSequenceClassification:
+            # By the command, in a process of its own, with all its checks
+            arguments = [sys.executable, "-m", "modeling_gpt1", "push", str(directory), f"user/{name}", "--tag", "v1"]
+            done = subprocess.run(arguments, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout.strip().splitlines()[-1] == f"{hub.url}/user/{name}"
+            assert "model.safetensors: 100%" in done.stderr  # the bar
+        else:
+            monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *_: None)
+            app = model_class not in (GPT1Model, GPT1ForMaskedLM)  # these have no task of their own
+            result = push(directory, f"user/{name}", tag="v1", space=app)
+            assert (result.space is not None and result.space.committed) == app
+        model = model_class.from_pretrained(directory)
+        card = hub.repo(f"user/{name}").files()["README.md"].decode()
+        (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        if ("spaces", f"user/{name}") in hub.repos:
+            space = hub.repo(f"user/{name}", "spaces")
+            assert space.sdk == "gradio" and set(space.files()) - {".gitattributes"} == SPACE
+            snippet += space.files()["app.py"].decode() + "\nprint(answer(*demo.example))\n"
+        jobs.append([f"user/{name}", auto_class, "main", snippet])
+        expected.append(answer(model, tokenizer))
+    # The last one goes on: main has other weights, the tag has these
+    with torch.no_grad():
+        model.score.weight.add_(1.0)
+    model.save_pretrained(directory)
+    push(directory, f"user/{name}")
+    jobs.append([f"user/{name}", auto_class, "v1", None])
+    expected.append(expected[-1])
+    expected[-2] = answer(model, tokenizer)
+
+    home = tmp_path / "home"
+    home.mkdir()
+    assert elsewhere(jobs, home) == expected
+    requests = len(hub.requests)
+    assert elsewhere([[*job[:3], None] for job in jobs], home, HF_HUB_OFFLINE="1") == expected
+    assert len(hub.requests) == requests
+
+
+def test_trainer_pushes_checkpoints_and_goes_on_from_the_hub(hub, tiny_config, tmp_path):
+    tokenizer = GPT1Tokenizer(task_format=True)
+    rows = Dataset.from_dict({"text": ["good", "bad"] * 4, "labels": [1, 0] * 4})
+    rows = rows.map(lambda row: tokenizer(row["text"]), remove_columns="text")
+
+    def trainer(output_dir, max_steps: int) -> Trainer:
+        config = tiny_config(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1)
+        arguments = TrainingArguments(
+            output_dir=str(output_dir),
+            max_steps=max_steps,
+            save_steps=2,
+            per_device_train_batch_size=2,
+            push_to_hub=True,
+            hub_model_id="user/trained",
+            hub_strategy="checkpoint",
+            hub_always_push=True,
+            report_to="none",
+            use_cpu=True,
+            dataloader_pin_memory=False,
+            disable_tqdm=True,
+        )
+        return Trainer(
+            GPT1ForSequenceClassification(config), arguments, train_dataset=rows, processing_class=tokenizer
+        )
+
+    trainer(tmp_path / "first", 2).train()
+    files = hub.repo("user/trained").files()
+    assert {"last-checkpoint/optimizer.pt", "last-checkpoint/trainer_state.json", "model.safetensors"} <= set(files)
+
+    # On another machine
+    local = snapshot_download("user/trained", local_dir=tmp_path / "downloaded")
+    second = trainer(tmp_path / "second", 4)
+    second.train(resume_from_checkpoint=f"{local}/last-checkpoint")
+    assert second.state.global_step == 4
+    second.push_to_hub()
+    repo = hub.repo("user/trained")
+    assert repo.log[-1][2] == "End of training"
+    assert json.loads(repo.files()["last-checkpoint/trainer_state.json"])["global_step"] == 4
+    assert {"config.json", "modeling_gpt1.py", "configuration_gpt1.py", "tokenizer.json"} <= set(repo.files())
+
+    # And `push` puts the card and the licence beside it
+    assert push(tmp_path / "second", "user/trained").committed
+    assert "LICENSE" in repo.files() and b"## Limits and biases" in repo.files()["README.md"]
+
+
+def test_finetune_leaves_a_complete_repository_and_no_token(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *_: None)
+    monkeypatch.setitem(NAMED_CONFIGURATIONS, "mini", {"hidden_size": 8, "num_hidden_layers": 1} | SMALL)
+    token = os.environ["HF_TOKEN"]
+    monkeypatch.setenv("HF_TOKEN", "")
+    rows = "text,label\n" + "a good one,good\na bad one,bad\n" * 8
+    (tmp_path / "rows.csv").write_text(rows)
+    output = tmp_path / "run"
+    flags = ["--task", "classification", "--train_file", str(tmp_path / "rows.csv"), "--output_dir", str(output)]
+    flags += ["--validation_file", str(tmp_path / "rows.csv"), "--num_train_epochs", "1", "--report_to", "none"]
+    flags += ["--push_to_hub", "--hub_model_id", "user/tuned", "--hub_token", token]
+    assert main(["finetune", *flags]) == 0
+    files = hub.repo("user/tuned").files()
+    assert {"LICENSE", "model.safetensors", "modeling_gpt1.py", "tokenizer.json"} <= set(files)
+    card = files["README.md"].decode()
+    accuracy = json.loads((output / "all_results.json").read_text())["eval_accuracy"]
+    assert f"| validation | accuracy | {accuracy:.4f} |" in card and 'model="user/tuned"' in card
+    assert not [path for path, content in files.items() if token.encode() in content]
+
+
+def test_a_model_pushes_itself(hub, tiny_config):
+    tokenizer = GPT1Tokenizer()
+    GPT1ForCausalLM(tiny_config(vocab_size=len(tokenizer), hidden_size=8)).push_to_hub("user/itself")
+    tokenizer.push_to_hub("user/itself")
+    assert {"config.json", "model.safetensors", "modeling_gpt1.py", "configuration_gpt1.py", "tokenizer.json"} <= set(
+        hub.repo("user/itself").files()
+    )

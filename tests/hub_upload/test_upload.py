@@ -1,0 +1,287 @@
+"""Pushing to a server that fails at any request: nothing half-published, nothing sent twice, no token shown."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from hub_upload import push, upload
+from modeling_gpt1 import cli
+
+
+CARD = "---\nlicense: mit\nlibrary_name: transformers\n---\n\n# A model\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A folder that stands for an export of itself: what an export holds is tested in test_export.py."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "README.md").write_text(CARD)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights" * 100)
+
+    def copy(source, output_dir, **_):
+        return Path(shutil.copytree(source, output_dir))
+
+    monkeypatch.setattr(upload, "export", copy)
+    return folder
+
+
+def edit(folder: Path) -> None:
+    """Changes the card, and adds a small and a large file."""
+    (folder / "README.md").write_text(CARD + "\nMore to read.\n")
+    (folder / "NOTES.md").write_text("more to read\n")
+    (folder / "picture.png").write_bytes(b"\x89PNG and more")
+
+
+def large_uploads(hub) -> list[str]:
+    return [path for kind, path in hub.requests if kind == "upload"]
+
+
+def test_a_push_is_one_commit_and_a_repeated_one_none(hub, folder):
+    first = push(folder, "user/model", private=True)
+    repo = hub.repo()
+    assert first.committed and repo.private
+    assert [title for _, _, title in repo.log] == ["initial commit", "Upload model"]
+    sent = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {path: content for path, content in repo.files().items() if path != ".gitattributes"} == sent
+
+    hub.requests.clear()
+    second = push(folder, "user/model")
+    assert not second.committed and second.commit == first.commit
+    assert {change.action for change in second.changes} == {"keep"}
+    assert hub.kinds() == ["create", "refs", "paths-info"]
+
+
+def test_only_what_changed_is_sent(hub, folder):
+    push(folder, "user/model")
+    before = hub.repo().files()
+    edit(folder)
+    hub.requests.clear()
+    result = push(folder, "user/model", commit_message="More")
+    actions = {change.path: change.action for change in result.changes if change.action != "keep"}
+    assert actions == {"README.md": "update", "NOTES.md": "add", "picture.png": "add"}
+    assert len(large_uploads(hub)) == 1
+    assert set(hub.repo().files()) - set(before) == {"NOTES.md", "picture.png"}
+    assert hub.repo().log[-1][2] == "More"
+
+
+def test_a_name_without_a_user_is_the_logins_own(hub, folder):
+    push(folder, "model")
+    assert "model.safetensors" in hub.repo("user/model").files()
+
+
+# Every request of a push to a branch with a tag.
+REQUESTS = (
+    "create",
+    "refs",
+    "paths-info",
+    "preupload",
+    "batch",
+    "upload",
+    "verify",
+    "branch",
+    "validate-yaml",
+    "commit",
+    "tag",
+)
+
+
+@pytest.mark.parametrize("how", [500, 429, "drop", "lose"])
+@pytest.mark.parametrize("request_kind", REQUESTS)
+def test_a_request_that_fails_once_is_repeated(hub, folder, request_kind, how):
+    hub.fail(request_kind, how, headers={"Retry-After": "1"} if how == 429 else {})
+    result = push(folder, "user/model", revision="next", tag="v1")
+    repo = hub.repo()
+    assert result.committed
+    assert [title for _, _, title in repo.log] == ["initial commit", "Upload model"]
+    assert repo.refs["refs/tags/v1"] == repo.refs["refs/heads/next"] == result.commit
+    assert set(repo.files("main")) == {".gitattributes"}
+    if request_kind != "upload":
+        assert len(large_uploads(hub)) == len(set(large_uploads(hub))), "a large file was sent twice"
+
+
+@pytest.mark.parametrize("request_kind", ["create", "upload", "commit"])
+def test_a_server_that_says_nothing_is_asked_again(hub, folder, monkeypatch, request_kind):
+    monkeypatch.setattr(upload, "TIMEOUT", 0.4)
+    hub.fail(request_kind, "hang")
+    assert push(folder, "user/model").committed
+    assert hub.count(request_kind) == 2 and len(hub.repo().log) == 2
+
+
+@pytest.mark.parametrize("how", [503, "drop"])
+@pytest.mark.parametrize("request_kind", REQUESTS)
+def test_a_request_that_keeps_failing_leaves_everything_as_it_was(hub, folder, request_kind, how):
+    push(folder, "user/model")
+    edit(folder)
+    repo = hub.repo()
+    refs, log = dict(repo.refs), list(repo.log)
+    hub.requests.clear()
+    hub.fail(request_kind, how, float("inf"))
+    with pytest.raises(OSError) as failed:
+        push(folder, "user/model", revision="next", tag="v1")
+    message = str(failed.value)
+    assert "\n" not in message and "hf_" not in message
+    if request_kind == "tag":
+        assert "only the tag v1 is missing" in message
+        assert len(repo.log) == len(log) + 1
+    else:
+        assert "the repository is as before" in message
+        assert (repo.refs, repo.log) == (refs, log)
+    attempts = hub.count(request_kind)
+    assert 3 <= attempts <= 10, f"{attempts} attempts"
+
+    # Run again, it finishes, and sends nothing that has arrived
+    hub.failures.clear()
+    arrived = set(hub.objects)
+    hub.requests.clear()
+    result = push(folder, "user/model", revision="next", tag="v1")
+    assert repo.refs["refs/tags/v1"] == repo.refs["refs/heads/next"] == result.commit
+    assert len(repo.log) == len(log) + 1
+    assert not {path.rpartition("/")[2] for path in large_uploads(hub)} & arrived
+
+
+def test_an_interruption_before_the_commit_leaves_everything_as_it_was(hub, folder, monkeypatch):
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(upload.HfApi, "create_commit", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        push(folder, "user/model", revision="next")
+    assert set(hub.repo().refs) == {"refs/heads/main"}
+    monkeypatch.undo()
+
+
+def test_a_pull_request_is_opened_once(hub, folder):
+    hub.fail("commit", "lose")
+    result = push(folder, "user/model", create_pr=True)
+    assert result.committed
+    assert result.url == f"{hub.url}/user/model/discussions/1"
+    repo = hub.repo()
+    assert len(repo.pull_requests) == 1
+    assert set(repo.files("main")) == {".gitattributes"}
+    assert "model.safetensors" in repo.files("refs/pr/1")
+    again = push(folder, "user/model", create_pr=True)
+    assert (again.committed, again.url) == (False, result.url)
+    assert len(repo.pull_requests) == 1
+    # and it can be pushed to by its name
+    (folder / "NOTES.md").write_text("more\n")
+    assert push(folder, "user/model", revision="refs/pr/1").committed
+    assert "NOTES.md" in repo.files("refs/pr/1")
+
+
+def test_what_somebody_else_commits_meanwhile_is_not_overwritten(hub, folder, monkeypatch):
+    commit = upload.HfApi.create_commit
+
+    def after_another(self, *arguments, **keywords):
+        repo = hub.repo()
+        if repo.log[-1][2] != "another":
+            repo.add("refs/heads/main", {"README.md": (b"another", False)}, "another")
+        return commit(self, *arguments, **keywords)
+
+    monkeypatch.setattr(upload.HfApi, "create_commit", after_another)
+    with pytest.raises(OSError, match="changed by somebody else meanwhile"):
+        push(folder, "user/model")
+    assert hub.repo().files() == {"README.md": b"another"}
+
+
+def test_a_tag_that_is_taken_is_not_moved(hub, folder):
+    first = push(folder, "user/model", tag="v1")
+    assert push(folder, "user/model", tag="v1").commit == first.commit
+    edit(folder)
+    with pytest.raises(ValueError, match="the tag v1 is taken"):
+        push(folder, "user/model", tag="v1")
+    assert hub.repo().log[-1][1] == first.commit
+
+
+def test_a_dry_run_tells_what_would_change_and_sends_nothing(hub, folder, capsys):
+    arguments = ["push", str(folder), "user/model", "--dry_run"]
+    assert cli.main(arguments) == 0
+    output = capsys.readouterr().out
+    assert "add          700 B  model.safetensors" in output and "would create user/model" in output
+    assert not hub.repos and set(hub.kinds()) <= {"paths-info", "unknown"}
+    push(folder, "user/model")
+    edit(folder)
+    hub.requests.clear()
+    assert cli.main([*arguments, "--revision", "next"]) == 0
+    output = capsys.readouterr().out
+    assert "keep         700 B  model.safetensors" in output
+    assert "add           13 B  NOTES.md" in output and "would make the branch next" in output
+    assert len(hub.repo().log) == 2 and set(hub.kinds()) == {"paths-info"}
+
+
+def test_a_dry_run_needs_no_network(hub, folder, monkeypatch):
+    hub.fail("paths-info", "drop", float("inf"))
+    result = push(folder, "user/model", dry_run=True)
+    assert {change.action for change in result.changes} == {None}
+    assert "not reached" in result.notes[0]
+
+
+@pytest.mark.parametrize("status, advice", [(401, "hf auth login"), (403, "use a token that may")])
+def test_a_refused_login_is_not_repeated(hub, folder, capsys, status, advice):
+    hub.fail("create", status, float("inf"))
+    assert cli.main(["push", str(folder), "user/model"]) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("gpt1 push: ") and advice in error
+    assert hub.count("create") == 1 and not hub.repos
+
+
+def test_no_login_and_no_network_are_one_line_each(hub, folder, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert cli.main(["push", str(folder), "user/model"]) == 1
+    assert "unset HF_HUB_OFFLINE" in capsys.readouterr().err.strip().splitlines()[-1]
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    assert cli.main(["push", str(folder), "user/model"]) == 1
+    assert "no connection to the Hub" in capsys.readouterr().err.strip().splitlines()[-1]
+    monkeypatch.setattr(upload, "get_token", lambda: None)
+    assert cli.main(["push", str(folder), "user/model"]) == 1
+    assert "hf auth login" in capsys.readouterr().err.strip().splitlines()[-1]
+    assert not hub.repos
+
+
+def test_a_token_shows_nowhere(hub, folder, capsys):
+    token = "hf_" + "T" * 34
+    hub.fail("commit", 500, float("inf"), body=json.dumps({"error": f"what is {token}?"}).encode())
+    assert cli.main(["push", str(folder), "user/model"]) == 1
+    output = capsys.readouterr()
+    assert "[token]" in output.err
+    assert token not in output.out + output.err
+    hub.failures.clear()
+    assert cli.main(["push", str(folder), "user/model"]) == 0
+    output = capsys.readouterr()
+    assert token not in output.out + output.err
+    assert not any(token.encode() in content for content in hub.repo().files().values())
+
+
+@pytest.mark.parametrize(
+    "keywords", [{"create_pr": True, "revision": "next"}, {"create_pr": True, "tag": "v1"}, {"max_size": "much"}]
+)
+def test_arguments_that_do_not_go_together(hub, folder, keywords):
+    with pytest.raises(ValueError):
+        push(folder, "user/model", **keywords)
+    assert not hub.repos
+    with pytest.raises(ValueError, match="is no repository id"):
+        push(folder, "user/model/more")
+
+
+def test_a_space_is_shown_and_made_once(hub, folder, capsys):
+    (folder / "config.json").write_text('{"architectures": ["GPT1ForSequenceClassification"], "auto_map": {}}')
+    arguments = ["push", str(folder), "user/model", "--space"]
+    assert cli.main([*arguments, "--dry_run"]) == 0
+    assert "  app.py" in capsys.readouterr().out and not hub.repos
+    assert cli.main(arguments) == 0
+    assert f"\n{hub.url}/spaces/user/model\n" in capsys.readouterr().out
+    space = hub.repo(kind="spaces")
+    assert space.sdk == "gradio" and len(space.log) == 2
+    compile(space.files()["app.py"], "app.py", "exec")
+    assert b"models:\n- user/model\n" in space.files()["README.md"]
+    assert cli.main(arguments) == 0
+    assert len(space.log) == 2 and len(hub.repo().log) == 2
+    (folder / "config.json").write_text('{"architectures": ["GPT1Model"]}')
+    assert cli.main(arguments) == 1
+    assert "no task of its own" in capsys.readouterr().err
+    assert len(hub.repo().log) == 2
