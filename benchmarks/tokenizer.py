@@ -21,11 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import tokenizers  # noqa: E402
-import transformers  # noqa: E402
-from transformers import OpenAIGPTTokenizer  # noqa: E402
+import tokenizers
+import transformers
+from transformers import OpenAIGPTTokenizer
 
-from tokenization import GPT1Tokenizer  # noqa: E402
+from tokenization import GPT1Tokenizer
 
 ROUNDS = 7
 BATCH = 256

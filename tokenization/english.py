@@ -17,10 +17,11 @@ way of `english_tables.json`, which `tests/tokenization/make_english_tables.py` 
 
 What still differs from the original, all of it rare outside markup and broken text:
 - mojibake of other kinds than UTF-8 read as Windows-1252 or Mac Roman, or through control characters;
-- HTML entities beyond the commonest, and entities around NUL;
+- HTML entities beyond the commonest, and those more than 500 characters after the last "<";
 - an icon (such as a star) glued to `=`, `<`, a full stop or a special case;
-- special cases that spaCy's phrase matcher finds again across pieces (`' '` with a blank between, `:p` in `x:p.`);
-- `^` between digits with a blank on one side;
+- special cases that spaCy's phrase matcher finds again across pieces: three apostrophes in a row, a pair of them after
+  a blank and a third (`' ''`), faces glued to a word (`x>.<`), a time glued to a colon (`:1am`);
+- `^` between digits with a blank on one side, `<` before a letter with blanks on one side;
 - more than `LONGEST_RUN` suffixes on one word, URLs of more than some hundred characters;
 - the literal text of a special token, which is that token.
 
