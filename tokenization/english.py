@@ -39,6 +39,7 @@ from .repair import normalizers_of_repair
 from .spacing import decoder
 from .tables import tables
 
+
 # The other punctuation that is padded gets cut into characters by spaCy; runs of these stay whole
 KEPT_WHOLE = set("-~/|\\")
 INSIDE = "(?<=[^ ])"
@@ -139,7 +140,7 @@ class WordRules:
         return rf"(?={begin})(?:{self.piece_start}|\G)(?!{is_whole})(?>{one})\K{rest}"
 
     def before_punctuation(self) -> str:
-        """text_standardize: a blank before each run of padded punctuation; runs of different kinds are apart already."""
+        """text_standardize: a blank before each run of padded punctuation; runs of different kinds are apart."""
         return f"(?={char_class(self.padded)})(?<={char_class(self.padded | {' '}, negated=True)})"
 
     def suffixes_of_pieces(self) -> str:
@@ -155,7 +156,8 @@ class WordRules:
                 rf"(?=\.){INSIDE}(?:(?<=[a-z])(?=\.{self.piece_end})|{self.suffixes})(?:(?=\.\.)|{unless}){face}",
                 rf"(?=\.)(?<={escape('°')}[FfCcKk]|{escape('°')} [FfCcKk]){self.suffixes}",
                 # of two apostrophes the second stays: spaCy puts the pair together again
-                f"(?='){INSIDE}{self.suffixes}(?:(?='[sS]{self.only_suffixes})|(?<!(?<!')')(?<! {dropped_g})|(?<= {dropped_g}'))",
+                f"(?='){INSIDE}{self.suffixes}"
+                f"(?:(?='[sS]{self.only_suffixes})|(?<!(?<!')')(?<! {dropped_g})|(?<= {dropped_g}'))",
                 f"(?={any_of(others)}){INSIDE}{self.suffixes}(?<! {before_others})",
                 rf"[0-9]\K(?={self.amount}{self.only_suffixes})",
             ]
