@@ -10,7 +10,7 @@ import pytest
 import torch
 from datasets import Dataset
 from huggingface_hub import snapshot_download
-from transformers import Trainer, TrainingArguments
+from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, Trainer, TrainingArguments
 
 from hub_upload import push
 from modeling_gpt1 import (
@@ -215,3 +215,15 @@ def test_a_model_pushes_itself(hub, tiny_config):
     assert {"config.json", "model.safetensors", "modeling_gpt1.py", "configuration_gpt1.py", "tokenizer.json"} <= set(
         hub.repo("user/itself").files()
     )
+
+
+def test_an_openai_gpt_repository_is_loaded_and_converted_by_its_id(hub, spread, tmp_path):
+    peer = spread(OpenAIGPTLMHeadModel(OpenAIGPTConfig(vocab_size=60, n_positions=16, n_embd=8, n_layer=2, n_head=2)))
+    peer.eval().push_to_hub("user/peer")
+    assert main(["convert", "user/peer", str(tmp_path / "converted")]) == 0
+    ids = torch.randint(60, (2, 9))
+    expected = peer(ids).logits
+    torch.testing.assert_close(GPT1ForCausalLM.from_pretrained("user/peer").eval()(ids).logits, expected)
+    converted = GPT1ForCausalLM.from_pretrained(tmp_path / "converted").eval()
+    assert converted.config.vocab_size == 64, "the four special tokens are appended"
+    torch.testing.assert_close(converted(ids).logits[..., :60], expected)
