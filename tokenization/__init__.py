@@ -3,4 +3,5 @@
 from .tokenization_gpt1 import GPT1Tokenizer
 from .train import train_bpe
 
+
 __all__ = ["GPT1Tokenizer", "train_bpe"]

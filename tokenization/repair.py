@@ -12,6 +12,7 @@ from .charsmap import compile_charsmap
 from .patterns import char_class, escape
 from .tables import tables
 
+
 # Stand-ins for what begins mojibake or an entity: format characters, unused in English, that Unicode joins to the
 # character after them, so that the character map sees both as one key (it looks up grapheme clusters)
 LEAD_MARKS = {"Ã": "\u0600", "â€": "\u0602"}
@@ -49,7 +50,8 @@ def character_map() -> dict[str, str]:
 def guard_pattern(mapped: dict[str, str]) -> str:
     """The place between a mapped character and a mark that combines with it.
 
-    The two make one cluster, and the character map replaces clusters of up to five bytes whole: it would lose the mark.
+    The two make one cluster, and the character map replaces clusters of up to five bytes whole: it would lose the
+    mark.
     """
     two_bytes = {c for c in mapped if len(c) == 1 and "\xa0" <= c < "\u0800"}
     more = char_class({c for c in mapped if len(c) == 1 and c >= "\u0800"})
@@ -72,8 +74,8 @@ def entity_rules() -> list[tuple[str, str, str]]:
     Each rule, here and below, is (name, pattern, replacement).
     """
     entity = "(?:(?:amp|#0*38);)*(?:" + "|".join(f"{head}(?={kept}{rest};)" for head, kept, rest in NAMES) + ")"
-    # ftfy reads no entity from the first line on that holds "<". Here: none that has "<" before it or later in its line,
-    # as far as we look; a look at all of the text for each entity would take quadratic time
+    # ftfy reads no entity from the first line on that holds "<". Here: none that has "<" before it or later in its
+    # line, as far as we look; a look at all of the text for each entity would take quadratic time
     no_tag = rf"(?<!<[^<]{{0,{NEAR_TAG}}}&)(?![^<\n]{{0,{NEAR_TAG}}}<)"
     return [("entities", f"&(?={entity}){no_tag}{entity}", ENTITY)]
 

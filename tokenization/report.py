@@ -8,6 +8,7 @@ from pathlib import Path
 from .tokenization_gpt1 import GPT1Tokenizer
 from .train import WORD_END, LearnedBPE
 
+
 CARD = """---
 language: en
 library_name: transformers

@@ -14,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
+
 PACKAGED_TOKENIZER = Path(__file__).resolve().parent / "gpt1-bpe-40k"
 
 # In the order in which they follow the vocabulary
@@ -29,8 +30,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
     r"""
     The words and byte pairs of GPT-1's 2018 encoder, at the speed of `tokenizers`.
 
-    Everything it does is in `tokenizer.json`, and it is saved as a `PreTrainedTokenizerFast`: where this package is not
-    installed, `AutoTokenizer.from_pretrained` loads it without remote code, and gives the same ids.
+    Everything it does is in `tokenizer.json`, and it is saved as a `PreTrainedTokenizerFast`: where this package is
+    not installed, `AutoTokenizer.from_pretrained` loads it without remote code, and gives the same ids.
 
     A text is encoded with no special token, as pre-training wants it, unless `task_format` asks for them. Special
     tokens that occur in the text itself (`"_classify_"`) are read as such, as everywhere in transformers; pass
@@ -118,7 +119,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         )
 
     def _encode_plus(self, text, text_pair=None, **kwargs) -> BatchEncoding:
-        """Lone surrogates, which UTF-8 cannot hold, are read as ftfy reads them; what is no text gets a clear error."""
+        """Lone surrogates, which UTF-8 cannot hold, are read as ftfy reads them; what is no text is refused."""
         try:
             return super()._encode_plus(text, text_pair, **kwargs)
         except TypeError:

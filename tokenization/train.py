@@ -27,6 +27,7 @@ from . import english
 from .corpus import read_paths, read_texts
 from .tokenization_gpt1 import GPT1Tokenizer
 
+
 UNKNOWN, WORD_END, LINE_BREAK = "<unk>", "</w>", "\n"
 BLOCK = 1 << 16  # characters that go through the rules, or to the trainer, at a time
 # What str.split takes for blanks, but ftfy removes or, U+0085, replaces

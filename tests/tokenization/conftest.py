@@ -11,6 +11,7 @@ import pytest
 
 from tokenization import GPT1Tokenizer
 
+
 DATA = Path(os.environ.get("GPT1_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 

@@ -19,6 +19,7 @@ from ftfy import chardata
 from spacy.lang import char_classes
 from spacy.symbols import ORTH
 
+
 TABLES = Path(__file__).resolve().parents[2] / "tokenization" / "english_tables.json"
 
 CHARACTERS = [chr(code) for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]

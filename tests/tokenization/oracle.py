@@ -12,6 +12,7 @@ from pathlib import Path
 import ftfy
 import spacy
 
+
 RESPELLED = [("—", "-"), ("–", "-"), ("―", "-"), ("…", "..."), ("´", "'")]
 PUNCTUATION = re.compile("|".join(re.escape(c) + "+" for c in '-~!";?+,)(\\/*[]}{|_'))
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tokenization.tokenization_gpt1 import PACKAGED_TOKENIZER
 
+
 TASKS = ["cola", "mctest", "mrpc", "sick", "sst2", "sts"]
 # Every n-th text, so that all of it takes a minute or so; `benchmarks/tokenizer.py` goes through every text
 STEPS = {
@@ -32,7 +33,7 @@ QUIET = [HealthCheck.too_slow, HealthCheck.data_too_large]
 def disagreements(texts, tokenizer, oracle):
     backend = tokenizer.backend_tokenizer
     encodings = backend.encode_batch(texts, add_special_tokens=False)
-    return [text for text, encoding in zip(texts, encodings) if encoding.ids != oracle(text)]
+    return [text for text, encoding in zip(texts, encodings, strict=True) if encoding.ids != oracle(text)]
 
 
 def backend_words(tokenizer, text):

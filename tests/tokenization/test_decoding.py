@@ -6,6 +6,7 @@ from transformers import AutoTokenizer, OpenAIGPTConfig, OpenAIGPTLMHeadModel, T
 
 from tokenization import GPT1Tokenizer
 
+
 NATURAL = [
     ("Hello, world!", "hello, world!"),
     ("I don't know, Mr. Smith... it’s 5 o'clock.", "i don't know, mr. smith... it's 5 o'clock."),
@@ -32,7 +33,7 @@ def test_decoding_again_gives_the_same(texts, tokenizer):
     sample = texts["novels/valid"][::60]
     ids = tokenizer(sample).input_ids
     again = tokenizer(tokenizer.batch_decode(ids)).input_ids
-    assert sum(a == b for a, b in zip(ids, again)) / len(sample) > 0.97
+    assert sum(a == b for a, b in zip(ids, again, strict=True)) / len(sample) > 0.97
 
 
 def test_no_blank_before_punctuation_in_real_text(texts, tokenizer):

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+
 ODD = st.text(
     st.one_of(
         st.characters(exclude_categories=["Cs"]),
@@ -122,9 +123,9 @@ def test_offsets_cover_the_tokens(name, texts, tokenizer):
     """At least 99 % of spans hold exactly the token's text, in the original's case; none is out of order."""
     right = total = 0
     sample = texts[name][::5]
-    for text, encoding in zip(sample, tokenizer.backend_tokenizer.encode_batch(sample)):
+    for text, encoding in zip(sample, tokenizer.backend_tokenizer.encode_batch(sample), strict=True):
         last = 0
-        for token, (start, end) in zip(encoding.tokens, encoding.offsets):
+        for token, (start, end) in zip(encoding.tokens, encoding.offsets, strict=True):
             right += text[start:end].lower() == token.removesuffix("</w>")
             total += 1
             assert start >= last

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from tokenization import GPT1Tokenizer
 
+
 START, DELIMITER, EXTRACT = "_start_", "_delimiter_", "_classify_"
 
 

@@ -13,6 +13,7 @@ import pytest
 from tokenization import GPT1Tokenizer, train_bpe
 from tokenization.train import count_words, train_tokenizer
 
+
 TEXT = "It's low, lower and lowest. He isn't slow; they're slower. The new newest widest window.\n" * 3
 
 
