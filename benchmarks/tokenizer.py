@@ -2,11 +2,11 @@
 
     python benchmarks/tokenizer.py [--data FOLDER] [--every N] [--output FILE]
 
-Over OpenAI's vocabulary, in one run: the 2018 procedure (ftfy, spaCy, a pure-Python BPE:
-`tests/tokenization/oracle.py`), transformers' `openai-gpt` tokenizer, and ours. Agreement counts texts whose ids are
-all the original's. Throughput is in MB of UTF-8 a second, the best of several rounds that take turns, in processes of
-one and of two threads; `encode_batch` is the backend alone, `call` is `tokenizer(texts, padding=True)`. The original
-has no threads and no batches.
+Over OpenAI's vocabulary, in one run: the 2018 procedure (`tests/tokenization/oracle.py`: ftfy, spaCy, a pure-Python
+BPE), transformers' `openai-gpt` tokenizer, and ours. Agreement counts texts whose ids are all the original's.
+Throughput is in MB of UTF-8 a second, the best of several rounds that take turns, in processes of one and of two
+threads; `encode_batch` is the backend alone, `call` is `tokenizer(texts, padding=True)`. The original has no threads
+and no batches. Needs the package installed, or the repository root in PYTHONPATH.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 One pass over the text replaces any of hundreds of characters, where a list of `Replace` steps would take a pass each.
 The format is SentencePiece's: a little-endian byte count, a Darts double-array trie over the UTF-8 bytes of the keys,
 then the replacements, each ended by a zero byte. A trie unit holds, as 32 bits: the byte it was reached by (0-7),
-whether a key ends here (8), and the offset of its children (10-30); a key's value is a unit of its own with bit 31
+whether a key ends here (8), and the offset of its children (10-30); a key's value is a unit of its own, with bit 31
 set.
 """
 

@@ -109,9 +109,9 @@ class WordRules:
             "before punctuation, suffixes, and after a full stop inside": "|".join(
                 [self.before_punctuation(), self.suffixes_of_pieces(), self.after_stop_inside()]
             ),
-            "contractions": self.contractions(),
-            "before infixes, and third words": f"{self.before_infixes()}|{self.third_words()}",
-            "after infixes": self.after_infixes(),
+            "contractions": self.contractions(),  # apart: a pattern that begins with one character is searched faster
+            "before infixes": self.before_infixes(),
+            "after infixes, and third words": f"{self.after_infixes()}|{self.third_words()}",
         }
 
     def after_punctuation(self) -> str:
@@ -140,14 +140,15 @@ class WordRules:
         return rf"(?={begin})(?:{self.piece_start}|\G)(?!{is_whole})(?>{one})\K{rest}"
 
     def before_punctuation(self) -> str:
-        """text_standardize: a blank before each run of padded punctuation; runs of different kinds are apart."""
+        """text_standardize: a blank before each run of padded punctuation; runs of two kinds are apart already."""
         return f"(?={char_class(self.padded)})(?<={char_class(self.padded | {' '}, negated=True)})"
 
     def suffixes_of_pieces(self) -> str:
         """A blank before each suffix of a piece, unless it belongs to a special case."""
         face = rf"(?!(?<= <)\.<{self.only_suffixes}|(?<= >)\.[<>]{self.only_suffixes})"  # <.< >.< >.>
-        unless = self.unless_abbreviated(self.abbreviations)
+        unless = self.unless_abbreviated()
         dropped_g = trie(text[:-1] for text in self.specials if text.endswith("'") and len(text) > 2)  # doin'
+        apostrophe = f"(?:(?='[sS]{self.only_suffixes})|(?<!(?<!')')(?<! {dropped_g})|(?<= {dropped_g}'))"
         others = self.classes["suffix"] - {"'"}
         before_others = trie(text[:-1] for text in self.specials if len(text) > 1 and text[-1] in others)
         return "|".join(
@@ -156,30 +157,29 @@ class WordRules:
                 rf"(?=\.){INSIDE}(?:(?<=[a-z])(?=\.{self.piece_end})|{self.suffixes})(?:(?=\.\.)|{unless}){face}",
                 rf"(?=\.)(?<={escape('°')}[FfCcKk]|{escape('°')} [FfCcKk]){self.suffixes}",
                 # of two apostrophes the second stays: spaCy puts the pair together again
-                f"(?='){INSIDE}{self.suffixes}"
-                f"(?:(?='[sS]{self.only_suffixes})|(?<!(?<!')')(?<! {dropped_g})|(?<= {dropped_g}'))",
+                f"(?='){INSIDE}{self.suffixes}{apostrophe}",
                 f"(?={any_of(others)}){INSIDE}{self.suffixes}(?<! {before_others})",
                 rf"[0-9]\K(?={self.amount}{self.only_suffixes})",
             ]
         )
 
-    def unless_abbreviated(self, abbreviations: set[str]) -> str:
-        """Before a full stop: what does not make one of these special cases with it.
+    def unless_abbreviated(self) -> str:
+        """Before a full stop: what does not make a special case with it.
 
         A special case is a whole piece, or what a later rule sets free by cutting at an infix or before a unit.
         """
         lettered = {text[:-1] for text in self.cut_by["suffix"] if text.endswith(".") and text[0].isalpha()}
         capital = {text for text in lettered if text[0].isupper()}
         # Most words do not even end like an abbreviation: a short look saves the long one
-        ends = {text[-3:] for text in abbreviations if len(text) >= 3}
+        ends = {text[-3:] for text in self.abbreviations if len(text) >= 3}
         unlike = f"(?<=[a-z]{{3}})(?<!{trie(ends)})"
         infix = rf"(?:{self.letter_or_digit}[:<>=]|\.\.|{escape('°')})"
         before = "|".join(
             [
-                f" {trie(abbreviations)}",
+                f" {trie(self.abbreviations)}",
                 f"{infix}{trie(lettered)}",
                 rf"{self.before_stop}\.{trie(capital)}",
-                f"[0-9]{trie(abbreviations & self.units)}",
+                f"[0-9]{trie(self.abbreviations & self.units)}",
             ]
         )
         return f"(?:{unlike}|(?<!{before}))"
@@ -225,11 +225,11 @@ class WordRules:
 
     def before_infixes(self) -> str:
         """A blank before: a full stop inside, dots, : < > = before a letter, ^ between digits, an icon."""
-        # the rest of special cases that the last rule has cut: `ma.` in I ma.
-        rests = {"".join(words[1:])[:-1] for text, words in self.cut.items() if text.endswith(".")}
+        # `ma` is what the last rule has left of "ima."
+        rests = trie("".join(words[1:])[:-1] for text, words in self.cut.items() if text.endswith("."))
         return "|".join(
             [
-                rf"(?=\. )(?<={self.before_stop}){self.unless_abbreviated(self.abbreviations | rests)}",
+                rf"(?=\. )(?<={self.before_stop})(?<! {rests}){self.unless_abbreviated()}",
                 r"(?=\.\.)(?<=[^ .])",
                 f"(?=[:<>=](?={self.letter}))(?<={self.letter_or_digit}){self.unless_address}",
                 r"(?=\^[0-9])(?<=[0-9])",

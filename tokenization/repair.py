@@ -50,7 +50,8 @@ def character_map() -> dict[str, str]:
 def guard_pattern(mapped: dict[str, str]) -> str:
     """The place between a mapped character and a mark that combines with it.
 
-    The two make one cluster, and the character map replaces clusters of up to five bytes whole: it would go too.
+    The two make one cluster, and the character map replaces clusters of up to five bytes whole: it would lose the
+    mark.
     """
     two_bytes = {c for c in mapped if len(c) == 1 and "\xa0" <= c < "\u0800"}
     more = char_class({c for c in mapped if len(c) == 1 and c >= "\u0800"})

@@ -17,8 +17,9 @@ from tokenizers import Regex, decoders
 _SPECIAL = r"\A(?:_start_|_delimiter_|_classify_|<pad>|<unk>)\K\z"  # these stand alone, as words do
 _LINE = r"(?:\A|\n)"
 _ALONE = r"(?<![^ (\[{\"\n-])'(?=[ .,;:?!%)\]}\"])"  # an apostrophe that is a word
-# How far to go: where nothing is open, to an apostrophe alone, but for one after an s, which marks a possessive; in
-# quotes, to the blank before the one that closes. The bound keeps a line of megabytes below Oniguruma's step limit
+# How far to go: where nothing is open, to an apostrophe alone, but for one after an s, which marks a possessive;
+# inside quotes, to the blank before the one that closes. The bound keeps a line of megabytes below Oniguruma's limit
+# of steps
 _OUTSIDE = rf"(?>(?:[^'\n]++|(?!{_ALONE})'|(?<=s )'){{0,50000}})"
 _TO_APOSTROPHE = rf"(?>(?:[^' \n]++|(?!{_ALONE})'| (?!{_ALONE})){{0,50000}})"
 _TO_QUOTE = r'(?>(?:[^" \n]++| (?!")){0,50000})'

@@ -119,7 +119,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         )
 
     def _encode_plus(self, text, text_pair=None, **kwargs) -> BatchEncoding:
-        """Lone surrogates, which UTF-8 cannot hold, are read as ftfy reads them; what is no text gets an error."""
+        """Lone surrogates, which UTF-8 cannot hold, are read as ftfy reads them; what is no text is refused."""
         try:
             return super()._encode_plus(text, text_pair, **kwargs)
         except TypeError:
