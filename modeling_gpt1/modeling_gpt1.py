@@ -14,6 +14,7 @@ import copy
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +70,30 @@ class GPT1MultipleChoiceOutput(MultipleChoiceModelOutput):
 
     task_loss: torch.FloatTensor | None = None
     lm_loss: torch.FloatTensor | None = None
+
+
+class LogitsOnDemand:
+    """For an output without logits, which nobody may want: `compute_logits` gives them when they are asked for."""
+
+    compute_logits: Callable[[], torch.Tensor] | None = None
+
+    @property
+    def logits(self) -> torch.Tensor | None:
+        if self.__dict__["logits"] is None and self.compute_logits is not None:
+            self.__dict__["logits"] = self.compute_logits()
+        return self.__dict__["logits"]
+
+    @logits.setter
+    def logits(self, value: torch.Tensor | None) -> None:
+        self.__dict__["logits"] = value
+
+
+class GPT1CausalLMOutput(LogitsOnDemand, CausalLMOutputWithPast):
+    """transformers' output; in a training step, the logits are computed only if they are asked for."""
+
+
+class GPT1MaskedLMOutput(LogitsOnDemand, MaskedLMOutput):
+    """transformers' output; in a training step, the logits are computed only if they are asked for."""
 
 
 class GPT1TaskKwargs(TransformersKwargs, total=False):
@@ -461,25 +486,9 @@ def full_precision(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
-def mean_token_loss(
-    logits: torch.Tensor, targets: torch.LongTensor, num_items_in_batch: torch.Tensor | int | None = None
-) -> torch.Tensor:
-    """
-    Cross-entropy of `logits` `(batch, length, vocab_size)` at the `targets` `(batch, length)` that are not -100: their
-    mean, or their sum over `num_items_in_batch`.
-    """
-    counted = targets != IGNORED
-    total = F.cross_entropy(full_precision(logits[counted]), targets[counted], reduction="sum")
-    return total / (counted.sum() if num_items_in_batch is None else num_items_in_batch)
-
-
-def token_logits(
-    lm_head: nn.Linear, embed_tokens: nn.Embedding, matrix: torch.Tensor | None, states: torch.Tensor
-) -> torch.Tensor:
-    """The output layer; where it is the token embedding and a pass has dropped entries of that, with those dropped."""
-    if matrix is None or lm_head.weight is not embed_tokens.weight:
-        return lm_head(states)
-    return F.linear(states, matrix)
+def output_weight(lm_head: nn.Linear, embed_tokens: nn.Embedding, matrix: torch.Tensor | None) -> torch.Tensor:
+    """The output layer's weight; where it is the token embedding and a pass has dropped entries of that, that one."""
+    return lm_head.weight if matrix is None or lm_head.weight is not embed_tokens.weight else matrix
 
 
 class TokenLoss(torch.autograd.Function):
@@ -497,7 +506,8 @@ class TokenLoss(torch.autograd.Function):
         shares (`torch.FloatTensor` of shape `(targets,)`): the weight of each target.
     """
 
-    CHUNK = 512  # rows: 83 MB of float32 logits at 40,338 entries
+    CHUNK = 1024  # rows of a matrix product: 83 MB of bfloat16 logits at 40,338 entries
+    CPU_BLOCK = 32  # rows of a softmax on CPU: 5 MB of float32, which stay in the cache from one operation to the next
 
     @staticmethod
     def forward(ctx, states, weight, targets, shares):
@@ -505,28 +515,35 @@ class TokenLoss(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         compute_states, compute_weight = states.to(dtype), weight.to(dtype)
         needs_states, needs_weight = ctx.needs_input_grad[:2]
-        grad_states = torch.empty_like(states) if needs_states else None
+        grad_states = torch.empty_like(compute_states) if needs_states else None
         grad_weight = torch.zeros_like(full_precision(weight)) if needs_weight else None
+        buffer = compute_states.new_empty(min(TokenLoss.CHUNK, len(states)), len(weight))
+        block = TokenLoss.CPU_BLOCK if device == "cpu" else TokenLoss.CHUNK
         loss = shares.new_zeros(())
         with torch.autocast(device, enabled=False):
-            for rows in torch.arange(len(states), device=states.device).split(TokenLoss.CHUNK):
+            for start in range(0, len(states), TokenLoss.CHUNK):
+                rows = slice(start, start + TokenLoss.CHUNK)
                 chunk = compute_states[rows]
-                logits = full_precision(chunk @ compute_weight.T)  # (rows, vocab_size)
-                logits -= logits.amax(-1, keepdim=True)
-                at_target = logits.gather(1, targets[rows, None])[:, 0]
-                total = logits.exp_().sum(-1)
-                loss += ((total.log() - at_target) * shares[rows]).sum()
-                if not (needs_states or needs_weight):
-                    continue
-                # d loss / d logits = shares * (softmax - onehot)
-                gradient = logits.mul_((shares[rows] / total)[:, None])
-                gradient.scatter_add_(1, targets[rows, None], -shares[rows, None].to(gradient.dtype))
-                gradient = gradient.to(dtype)
+                logits = torch.mm(chunk, compute_weight.T, out=buffer[: len(chunk)])  # (rows, vocab_size)
+                pieces = (tensor.split(block) for tensor in (logits, targets[rows, None], shares[rows, None]))
+                for piece, target, share in zip(*pieces, strict=True):
+                    at_target, highest = piece.gather(1, target), piece.amax(1, keepdim=True)
+                    gradient = full_precision(piece).softmax(1)
+                    # log(sum(exp)) is the highest logit less the logarithm of its probability
+                    loss_of_row = full_precision(highest - at_target) - gradient.amax(1, keepdim=True).log()
+                    loss += (loss_of_row * share).sum()
+                    if needs_states or needs_weight:
+                        # d loss / d logits = shares * (softmax - onehot)
+                        gradient.mul_(share).scatter_add_(1, target, -share.to(gradient.dtype))
+                        piece.copy_(gradient)
                 if needs_states:
-                    grad_states[rows] = (gradient @ compute_weight).to(states.dtype)
+                    torch.mm(logits, compute_weight, out=grad_states[rows])
                 if needs_weight:
-                    grad_weight += gradient.T @ chunk
-        ctx.save_for_backward(grad_states, None if grad_weight is None else grad_weight.to(weight.dtype))
+                    grad_weight += logits.T @ chunk
+        ctx.save_for_backward(
+            None if grad_states is None else grad_states.to(states.dtype),
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+        )
         return loss
 
     @staticmethod
@@ -539,6 +556,30 @@ class TokenLoss(torch.autograd.Function):
             None,
             None,
         )
+
+
+def loss_and_logits(
+    states: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.LongTensor | None,
+    num_items_in_batch: torch.Tensor | int | None,
+    training: bool,
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """
+    Cross-entropy at the `targets` `(batch, length)` that are not -100, their mean or their sum over
+    `num_items_in_batch`; and the logits `(batch, length, vocab_size)`, but for a training step.
+    """
+    if targets is None:
+        return None, F.linear(states, weight)
+    counted = targets != IGNORED
+    items = counted.sum() if num_items_in_batch is None else num_items_in_batch
+    if training:
+        states, targets = states[counted], targets[counted]
+        shares = full_precision(states.new_ones(len(targets))) / items
+        return TokenLoss.apply(states, weight, targets, shares), None
+    logits = F.linear(states, weight)
+    total = F.cross_entropy(full_precision(logits).flatten(0, 1), targets.flatten(), reduction="sum")
+    return total / items, logits
 
 
 class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
@@ -585,7 +626,8 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
                 in all the batches that it accumulates.
 
         Returns:
-            [`CausalLMOutputWithPast`], `logits` of shape `(batch, length, vocab_size)`.
+            [`GPT1CausalLMOutput`], `logits` of shape `(batch, length, vocab_size)`; with `labels`, while training,
+            they are computed when they are asked for: the loss alone takes a fraction of the time and memory.
         """
         if labels is not None and use_cache is None:
             use_cache = False
@@ -602,18 +644,19 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
             **kwargs,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = token_logits(self.lm_head, self.model.embed_tokens, matrix, outputs.last_hidden_state[:, kept])
-        loss = None
-        if labels is not None:
-            targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)[:, kept]
-            loss = mean_token_loss(logits, targets, num_items_in_batch)
-        return CausalLMOutputWithPast(
+        states = outputs.last_hidden_state[:, kept]
+        weight = output_weight(self.lm_head, self.model.embed_tokens, matrix)
+        targets = None if labels is None else F.pad(labels[:, 1:], (0, 1), value=IGNORED)[:, kept]
+        loss, logits = loss_and_logits(states, weight, targets, num_items_in_batch, self.training)
+        output = GPT1CausalLMOutput(
             loss=loss,
             logits=logits,
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+        output.compute_logits = partial(F.linear, states, weight)
+        return output
 
 
 class GPT1ForMaskedLM(GPT1PreTrainedModel):
@@ -648,18 +691,20 @@ class GPT1ForMaskedLM(GPT1PreTrainedModel):
             num_items_in_batch (`torch.Tensor` or `int`, *optional*): as in [`GPT1ForCausalLM.forward`].
 
         Returns:
-            [`MaskedLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
+            [`GPT1MaskedLMOutput`], `logits` of shape `(batch, length, vocab_size)`, as in
+            [`GPT1ForCausalLM.forward`].
         """
         kwargs["use_cache"] = False
         matrix = kwargs["token_embeddings"] = self.model.dropped_token_embeddings()
         outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, token_type_ids, **kwargs)
-        logits = token_logits(self.lm_head, self.model.embed_tokens, matrix, outputs.last_hidden_state)
-        loss = None
-        if labels is not None:
-            loss = mean_token_loss(logits, labels, num_items_in_batch)
-        return MaskedLMOutput(
+        states = outputs.last_hidden_state
+        weight = output_weight(self.lm_head, self.model.embed_tokens, matrix)
+        loss, logits = loss_and_logits(states, weight, labels, num_items_in_batch, self.training)
+        output = GPT1MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+        output.compute_logits = partial(F.linear, states, weight)
+        return output
 
 
 class GPT1TaskModel(GPT1PreTrainedModel):
