@@ -231,7 +231,7 @@ def _train(
     if interrupt.interrupted:
         raise KeyboardInterrupt(f"saved to {training_args.output_dir}; go on with --resume_from_checkpoint True")
 
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # without a push: the results are to come
     trainer.save_state()
     results = {"train": trained.metrics | {"train_samples": len(encoded["train"])}}
     for split in (split for split in encoded if split != "train"):
