@@ -8,6 +8,7 @@ card in `card.json`, so that an export can write the card again under the reposi
 import hashlib
 import json
 import os
+import shutil
 import sys
 import textwrap
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,12 @@ from huggingface_hub.utils import validate_repo_id
 CARD, FACTS, CURVE = "README.md", "card.json", "loss.png"
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")
+# In the cards that Trainer writes, and that a model's or a tokenizer's own `push_to_hub` does.
+_GENERATED = (
+    b"has been generated automatically according to",
+    b"generated_from_trainer",
+    b"This model card has been automatically generated.",
+)
 _TASK_METRICS = ("accuracy", "f1", "matthews_correlation", "pearson", "spearmanr")
 _LANGUAGE_METRICS = ("loss", "word_perplexity", "perplexity")  # the longer of two endings first
 
@@ -102,6 +109,7 @@ class Facts:
         command: the command that trains it anew.
         sample: text that it has generated.
         paper: the published metric and figure, as the paper prints it: a perplexity, and all else in percent.
+        tags: further tags, beside those that every card has.
         written: the digest of the card as it was written, to tell whether somebody has edited it since.
     """
 
@@ -113,12 +121,14 @@ class Facts:
     command: str | None = None
     sample: str | None = None
     paper: tuple[str, float] | None = None
+    tags: list[str] = field(default_factory=list)
     written: str | None = None
 
 
 def write_model_card(directory: str | os.PathLike, **facts: Any) -> Path:
     """
-    Writes `README.md` and its picture into a directory that a training run has written.
+    Writes `README.md` and its picture into a directory that a training run has written; one that somebody has written
+    by hand stays as it is.
 
     Args:
         directory: holds `config.json`, `all_results.json` and `trainer_state.json`.
@@ -128,11 +138,25 @@ def write_model_card(directory: str | os.PathLike, **facts: Any) -> Path:
         The file.
     """
     directory, known = Path(directory), Facts(**facts)
-    # Before the card, whose digest then completes them: an interruption leaves a card that is written again
-    path = make_card(directory, directory, known, directory.resolve().name)
-    known.written = hashlib.sha256(path.read_bytes()).hexdigest()
+    known.written = read_facts(directory).written
+    if not by_hand(directory / CARD, known):
+        card = make_card(directory, directory, known, directory.resolve().name)
+        known.written = hashlib.sha256(card.read_bytes()).hexdigest()
     (directory / FACTS).write_text(json.dumps(asdict(known), indent=2) + "\n", encoding="utf-8")
-    return path
+    return directory / CARD
+
+
+def read_facts(directory: Path) -> Facts:
+    """What was known when the directory's card was last written."""
+    return Facts(**_read_json(directory / FACTS))
+
+
+def by_hand(card: Path, facts: Facts) -> bool:
+    """Whether there is a card that somebody has written or edited, and neither this package nor transformers made."""
+    if not card.is_file():
+        return False
+    text = card.read_bytes()
+    return hashlib.sha256(text).hexdigest() != facts.written and not any(mark in text for mark in _GENERATED)
 
 
 def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> Path:
@@ -145,15 +169,9 @@ def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> P
         name: the repository's name.
         architecture: the model's class in this package, whatever format it is exported in.
     """
-    facts = Facts(**_read_json(source / FACTS))
-    card = source / CARD
-    if card.is_file():
-        text = card.read_bytes()
-        ours = hashlib.sha256(text).hexdigest() == facts.written
-        trainers = b"has been generated automatically according to" in text or b"generated_from_trainer" in text
-        if not (ours or trainers):
-            (output_dir / CARD).write_bytes(text)
-            return output_dir / CARD
+    facts = read_facts(source)
+    if by_hand(source / CARD, facts):
+        return Path(shutil.copyfile(source / CARD, output_dir / CARD))
     return make_card(source, output_dir, facts, name, architecture)
 
 
@@ -174,7 +192,7 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         license="mit",
         library_name="transformers",
         pipeline_tag=kind.tag,
-        tags=["gpt1", *(["custom_code"] if "auto_map" in config else [])],
+        tags=list(dict.fromkeys(["gpt1", *(["custom_code"] if "auto_map" in config else []), *facts.tags])),
         base_model=base_model,
         datasets=[dataset] if dataset else None,
         metrics=sorted({metric for _, metric, _ in results}) or None,

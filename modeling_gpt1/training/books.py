@@ -19,7 +19,7 @@ from datasets import Dataset, Features, List, Value
 from huggingface_hub import HfApi
 from tqdm import tqdm
 
-from tokenization import GPT1Tokenizer
+from tokenization import CorpusEncoder, GPT1Tokenizer
 from tokenization.corpus import files_of, hub_id, read_books
 
 
@@ -50,7 +50,7 @@ def encode_books(
 
     Args:
         paths: text files, folders, tables, Hub data sets.
-        tokenizer: encodes them, without special tokens; in parallel, by its own threads.
+        tokenizer: encodes them, without special tokens.
         text_column: of tables and data sets.
         encoding_errors: `"strict"`, or `"replace"` for files that are not wholly UTF-8.
         cache_dir: where the encoded books are kept; the cache of `datasets` by default.
@@ -110,18 +110,18 @@ def fingerprint(
 def _encoded(
     paths: Sequence[str | PathLike], tokenizer: GPT1Tokenizer, text_column: str, encoding_errors: str
 ) -> Iterator[dict]:
+    encode = CorpusEncoder(tokenizer)
     line_break = tokenizer.convert_tokens_to_ids("\n</w>")
     with tqdm(desc="Encoding", unit=" tokens", unit_scale=True) as bar:
         for book, texts in read_books(paths, text_column, encoding_errors):
             ids, words, empty = [], 0, True
             for text in texts:
                 words += len(text.split())
-                # Line by line: the same ids as at once, in parallel. A line break is a word, empty lines are none.
-                lines = tokenizer.backend_tokenizer.encode_batch_fast(text.splitlines(), add_special_tokens=False)
                 before = len(ids)
-                for line in lines:
-                    if line.ids:
-                        ids += line.ids
+                # Line by line: the same ids as at once. A line break is a word, and empty lines are none.
+                for line in encode(text.splitlines()):
+                    if line:
+                        ids += line
                         ids.append(line_break)
                 bar.update(len(ids) - before)
                 while len(ids) > LONGEST_PART:
