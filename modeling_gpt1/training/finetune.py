@@ -205,20 +205,7 @@ def _train(
         processing_class=tokenizer,
         compute_metrics=metrics.of_logits,
     )
-<<<<<<< HEAD
     results = {"train": train(trainer) | {"train_samples": len(encoded["train"])}}
-=======
-    resume = training_args.resume_from_checkpoint
-    if str(resume).lower() == "true":
-        resume = get_last_checkpoint(training_args.output_dir)
-    trained = trainer.train(resume_from_checkpoint=resume or None)
-    if interrupt.interrupted:
-        raise KeyboardInterrupt(f"saved to {training_args.output_dir}; go on with --resume_from_checkpoint True")
-
-    trainer.save_model(_internal_call=True)  # without a push: the results are to come
-    trainer.save_state()
-    results = {"train": trained.metrics | {"train_samples": len(encoded["train"])}}
->>>>>>> w-hub
     for split in (split for split in encoded if split != "train"):
         prefix = split.replace("validation", "eval")
         results[prefix] = trainer.evaluate(encoded[split], metric_key_prefix=prefix)

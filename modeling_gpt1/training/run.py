@@ -100,7 +100,7 @@ def train(trainer: Trainer) -> dict[str, float]:
     trained = trainer.train(resume_from_checkpoint=resume or None)
     if interrupt.interrupted:
         raise KeyboardInterrupt(f"saved to {args.output_dir}; go on with --resume_from_checkpoint True")
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # without a push: the results are to come
     trainer.save_state()
     return trained.metrics
 
