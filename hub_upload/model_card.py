@@ -182,6 +182,7 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     regression = config.get("problem_type") == "regression"
     labels = [] if regression or kind.tag != "text-classification" else list(config.get("id2label", {}).values())
     results = read_results(source / "all_results.json", kind.metrics)
+    language_model = kind.metrics is _LANGUAGE_METRICS
     base_model, dataset = _hub_id(facts.base_model), _hub_id(facts.dataset)
     published = {}
     if facts.paper is not None:
@@ -201,8 +202,8 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         eval_results=[
             EvalResult(
                 task_type=kind.tag,
-                dataset_type=dataset or facts.task or "unknown",
-                dataset_name=facts.task or facts.corpus or dataset or "unknown",
+                dataset_type=dataset or ("custom" if facts.task or facts.corpus else "unknown"),
+                dataset_name=(facts.task or dataset) if dataset else _data(facts, None),
                 dataset_split=split,
                 metric_type=metric,
                 metric_value=value,
@@ -233,7 +234,8 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         command=facts.command,
         sample=facts.sample and textwrap.fill(facts.sample, 100),
         curve=draw_curve(source / "trainer_state.json", output_dir / CURVE),
-        language_model=kind.metrics is _LANGUAGE_METRICS,
+        lm_coef=None if language_model else _read_json(source / "config.json").get("lm_coef"),
+        language_model=language_model,
         results=results,
         published=published,
         max_length=config.get("max_position_embeddings") or config.get("n_positions"),
