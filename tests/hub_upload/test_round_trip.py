@@ -68,7 +68,8 @@ def test_every_head_goes_to_the_hub_and_back(hub, trained, monkeypatch, auto_cla
         if ("spaces", f"user/{name}") in hub.repos:
             space = hub.repo(f"user/{name}", "spaces")
             assert space.sdk == "gradio" and set(space.files()) - {".gitattributes"} == SPACE
-            snippets.append(space.files()["app.py"].decode() + "\nprint(answer(*demo.example))\n")
+            tried = 'print(answer(*demo.example), answer("word " * 200, *demo.example[1:]))  # as it is, and cut'
+            snippets.append(f"{space.files()['app.py'].decode()}\n{tried}\n")
         jobs.append((f"user/{name}", auto_class, "main"))
         expected.append(answer(model, tokenizer))
     # The last one goes on: main has other weights, the tag has these
