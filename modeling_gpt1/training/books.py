@@ -65,7 +65,7 @@ def encode_books(
     progress_bars = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()  # it counts rows: ours counts tokens
     try:
-        books = Dataset.from_generator(
+        return Dataset.from_generator(
             _encoded,
             features=_FEATURES,
             cache_dir=cache_dir,
@@ -82,9 +82,6 @@ def encode_books(
     finally:
         if progress_bars:
             datasets.enable_progress_bars()
-    if len(books) == 0:
-        raise ValueError(f"there is no text in {', '.join(map(str, paths))}")
-    return books
 
 
 def fingerprint(
@@ -112,9 +109,10 @@ def _encoded(
 ) -> Iterator[dict]:
     encode = CorpusEncoder(tokenizer)
     line_break = tokenizer.convert_tokens_to_ids("\n</w>")
+    found = False
     with tqdm(desc="Encoding", unit=" tokens", unit_scale=True) as bar:
         for book, texts in read_books(paths, text_column, encoding_errors):
-            ids, words, empty = [], 0, True
+            ids, words, parts = [], 0, 0
             for text in texts:
                 words += len(text.split())
                 before = len(ids)
@@ -126,11 +124,15 @@ def _encoded(
                 bar.update(len(ids) - before)
                 while len(ids) > LONGEST_PART:
                     yield _row(book, ids[:LONGEST_PART], words)
-                    ids, words, empty = ids[LONGEST_PART:], 0, False
+                    ids, words, parts = ids[LONGEST_PART:], 0, parts + 1
             if len(ids) > 1:
                 yield _row(book, ids[:-1], words)  # the last line break ends nothing
-            elif empty:
+            elif parts == 0:
                 logger.warning("%s holds no text and is left out", book)
+                continue
+            found = True
+    if not found:
+        raise ValueError(f"there is no text in {', '.join(map(str, paths))}")
 
 
 def _row(book: str, ids: list[int], words: int) -> dict:

@@ -263,9 +263,10 @@ class Sample(TrainerCallback):
         **kwargs,
     ) -> None:
         inputs = processing_class(self.prompt, return_tensors="pt").to(model.device)
+        room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
         with torch.random.fork_rng():
             torch.manual_seed(args.seed)
-            ids = model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=True, top_k=50)[0]
+            ids = model.generate(**inputs, max_new_tokens=min(self.max_new_tokens, room), do_sample=True)[0]
         text = processing_class.decode(ids).strip()
         state.log_history.append({"sample": text, "step": state.global_step, "epoch": state.epoch})
         if state.is_world_process_zero:
