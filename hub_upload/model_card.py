@@ -54,15 +54,19 @@ _GENERATE = """from transformers import pipeline
 
 generate = pipeline("text-generation", model="{name}"{trust})
 print(generate({example}, max_new_tokens=20))"""
+_FILL = """from transformers import pipeline
+
+fill = pipeline("fill-mask", model="{name}"{trust})
+print(fill({example})[0])"""
 _LOGITS = """import torch
-from transformers import {auto_class}, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = {auto_class}.from_pretrained("{name}"{trust})
+model = AutoModel.from_pretrained("{name}"{trust})
 with torch.inference_mode():
     print(model(**tokenizer({example}, return_tensors="pt"))[0].shape)"""
 
-_TEXT, _PROMPT = "A delightful evening.", "It was a bright cold day in april,"
+_TEXT, _MASKED, _PROMPT = "A delightful evening.", "A delightful <mask>.", "It was a bright cold day in april,"
 _PAIR = '{"text": "A man sleeps.", "text_pair": "A man is awake."}'
 
 
@@ -84,7 +88,7 @@ _KINDS = {
         "text-generation", "A language model", _GENERATE, f'"{_PROMPT}"', _PROMPT, _LANGUAGE_METRICS
     ),
     "GPT1ForMaskedLM": _Kind(
-        "fill-mask", "A model of texts from both sides", _LOGITS, f'"{_TEXT}"', metrics=_LANGUAGE_METRICS
+        "fill-mask", "A model of texts from both sides", _FILL, f'"{_MASKED}"', _MASKED, _LANGUAGE_METRICS
     ),
     "GPT1ForSequenceClassification": _Kind(
         "text-classification", "A classifier of texts", _CLASSIFY, f'"{_TEXT}"', _TEXT
@@ -184,6 +188,7 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     results = read_results(source / "all_results.json", kind.metrics)
     language_model = kind.metrics is _LANGUAGE_METRICS
     base_model, dataset = _hub_id(facts.base_model), _hub_id(facts.dataset)
+    mask = _read_json(output_dir / "tokenizer_config.json").get("mask_token") or "<mask>"
     published = {}
     if facts.paper is not None:
         metric, figure = facts.paper
@@ -197,7 +202,7 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         base_model=base_model,
         datasets=[dataset] if dataset else None,
         metrics=sorted({metric for _, metric, _ in results}) or None,
-        widget=[{"text": kind.widget}] if kind.widget else None,
+        widget=[{"text": kind.widget.replace("<mask>", mask)}] if kind.widget else None,
         model_name=name,
         eval_results=[
             EvalResult(
@@ -213,7 +218,6 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         or None,
     )
     trust = ", trust_remote_code=True" if "auto_map" in config else ""
-    auto_class = "AutoModelForMaskedLM" if kind.tag == "fill-mask" else "AutoModel"
     snippet = _SCORE if regression else kind.snippet
     card = ModelCard.from_template(
         data,
@@ -228,7 +232,7 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
             if trust
             else "transformers and torch are enough."
         ),
-        snippet=snippet.format(name=name, trust=trust, example=kind.example, auto_class=auto_class),
+        snippet=snippet.format(name=name, trust=trust, example=kind.example.replace("<mask>", mask)),
         data=_data(facts, dataset),
         settings=facts.settings,
         command=facts.command,
