@@ -160,7 +160,12 @@ def by_hand(card: Path, facts: Facts) -> bool:
     if not card.is_file():
         return False
     text = card.read_bytes()
-    return hashlib.sha256(text).hexdigest() != facts.written and not any(mark in text for mark in _GENERATED)
+    return hashlib.sha256(text).hexdigest() != facts.written and not is_generated(text)
+
+
+def is_generated(card: bytes) -> bool:
+    """Whether transformers made this card."""
+    return any(mark in card for mark in _GENERATED)
 
 
 def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> Path:

@@ -191,10 +191,23 @@ def test_a_model_pushes_itself(hub, tiny_config, monkeypatch):
     own = b"---\nlicense: mit\n---\n\n# Mine\n"
     for card, stays in ((own, True), (b"\n\nThis model card has been automatically generated.\n", False)):
         repo.add("refs/heads/main", repo.commits[repo.find("main")] | {"README.md": (card, False)}, "another's")
+        hub.fail("resolve", 500)
         model.push_to_hub("user/itself", commit_message="Once more")
         assert (repo.files()["README.md"] == card) == stays
-    pull_request = model.push_to_hub("user/itself", create_pr=True)
-    assert pull_request.oid == repo.find("main"), "nothing has changed, so none is opened"
+    again = model.push_to_hub("user/itself", create_pr=True)
+    assert again.oid == repo.find("main") and not repo.pull_requests, "nothing has changed"
+    with torch.no_grad():
+        model.lm_head.weight.add_(1.0)
+    opened = model.push_to_hub("user/itself", create_pr=True)
+    assert (opened.pr_num, opened.oid) == (1, repo.find("refs/pr/1"))
+
+    # A new branch has main's card; and where that cannot be read, nothing is written over it
+    repo.add("refs/heads/main", repo.commits[repo.find("main")] | {"README.md": (own, False)}, "another's")
+    model.push_to_hub("user/itself", revision="next")
+    assert repo.files("next")["README.md"] == own
+    hub.fail("resolve", 500, float("inf"))
+    with pytest.raises(OSError, match="the repository is as before"):
+        model.push_to_hub("user/itself", revision="next")
 
 
 def test_an_openai_gpt_repository_is_loaded_and_converted_by_its_id(hub, spread, tmp_path):
