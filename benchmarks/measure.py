@@ -1,9 +1,9 @@
 """What every benchmark here does the same way: contenders take turns, medians, peak memory, a table and a JSON file.
 
-    from measure import alternate, comparison, peak_memory, report
+from measure import alternate, comparison, peak_memory, report
 
-    times = alternate({"ours": step, "gpt2": peer_step}, rounds=5)
-    report("training", [comparison("LM step, 4 x 256", times, "ours", "gpt2", items=1024, unit="tokens", least=1.2)])
+times = alternate({"ours": step, "gpt2": peer_step}, rounds=5)
+report("training", [comparison("LM step, 4 x 256", times, "ours", "gpt2", items=1024, unit="tokens", least=1.2)])
 """
 
 import ctypes
