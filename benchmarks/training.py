@@ -2,8 +2,8 @@
 
     python benchmarks/training.py [--rows lm-256 lm-512 choice classification] [--device cuda] [--rounds N]
 
-All models have the paper's size, random weights, dropout of 0.1 and the same vocabulary; a step is a forward pass under
-bfloat16 autocast and a backward pass. On real data (`--data`, or $GPT1_DATA) for the tasks: MCTest and SST-2.
+All models have the paper's size, random weights, dropout of 0.1 and the same vocabulary; a step is a forward pass
+under bfloat16 autocast and a backward pass. The tasks have real data (`--data`, or $GPT1_DATA): MCTest and SST-2.
 
 | rows | ours | beside |
 | --- | --- | --- |
@@ -49,7 +49,7 @@ def language_modeling(batch: int, length: int, least: float, device: str, rounds
     config = GPT1Config()
     ids = torch.randint(config.vocab_size - 4, (batch, length), device=device)
     ours = GPT1ForCausalLM(config).to(device).train()
-    peer_config = GPT2Config(config.vocab_size, POSITIONS, bos_token_id=None, eos_token_id=None)
+    peer_config = GPT2Config(vocab_size=config.vocab_size, n_positions=POSITIONS, bos_token_id=None, eos_token_id=None)
     gpt2 = GPT2LMHeadModel(peer_config).to(device).train()
     steps = {
         name: training_step(model, device, lambda model: model(input_ids=ids, labels=ids).loss)
@@ -76,7 +76,7 @@ def multiple_choice(data: Path, examples: int, device: str, rounds: int) -> list
     labels = torch.zeros(examples, dtype=torch.long, device=device)
     flat_positions = torch.arange(ids.shape[-1], device=device).expand_as(ids)  # given, they keep rows apart
     ours = GPT1ForMultipleChoice(GPT1Config()).to(device).train()
-    peer_config = OpenAIGPTConfig(ours.config.vocab_size, POSITIONS, num_labels=1)
+    peer_config = OpenAIGPTConfig(vocab_size=ours.config.vocab_size, n_positions=POSITIONS, num_labels=1)
     peer = OpenAIGPTDoubleHeadsModel(peer_config).to(device).train()
     lm_labels, last = ids.masked_fill(mask == 0, -100), mask.sum(-1) - 1
 
