@@ -138,7 +138,7 @@ def dropout_mask(
     if dropped == 2**16:
         return torch.zeros(shape, dtype=dtype)
     bits = torch.empty(-(-count // 4), dtype=torch.long).random_(-(2**63), None, generator=generator).view(torch.short)
-    return (bits[:count].view(shape) >= dropped - 2**15).to(dtype).mul_(1 / (1 - p))
+    return bits[:count].ge_(dropped - 2**15).view(shape).to(dtype).mul_(1 / (1 - p))
 
 
 class GPT1Dropout(nn.Dropout):
