@@ -684,17 +684,17 @@ def loss_and_logits(
     weight: torch.Tensor,
     targets: torch.LongTensor | None,
     num_items_in_batch: torch.Tensor | int | None,
-    training: bool,
+    skip_logits: bool,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """
     Cross-entropy at the `targets` `(batch, length)` that are not -100, their mean or their sum over
-    `num_items_in_batch`; and the logits `(batch, length, vocab_size)`, but for a training step.
+    `num_items_in_batch`; and the logits `(batch, length, vocab_size)`, unless there are targets and they are skipped.
     """
     if targets is None:
         return None, F.linear(states, weight)
     counted = targets != IGNORED
     items = counted.sum() if num_items_in_batch is None else num_items_in_batch
-    if training:
+    if skip_logits:
         states, targets = states[counted], targets[counted]
         shares = full_precision(states.new_ones(len(targets))) / items
         return TokenLoss.apply(states, weight, targets, shares), None
@@ -734,6 +734,7 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         r"""
@@ -745,10 +746,12 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
                 what to divide the summed loss by, in place of the number of targets here; `Trainer` passes the number
                 in all the batches that it accumulates.
+            skip_logits (`bool`, *optional*):
+                with `labels`, whether to compute logits only when the output is asked for them: the loss alone takes
+                a fraction of the memory. By default, while training.
 
         Returns:
-            [`GPT1CausalLMOutput`], `logits` of shape `(batch, length, vocab_size)`; with `labels`, while training,
-            they are computed when they are asked for: the loss alone takes a fraction of the time and memory.
+            [`GPT1CausalLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
         if labels is not None and use_cache is None:
             use_cache = False
@@ -768,7 +771,8 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
         states = outputs.last_hidden_state[:, kept]
         weight = output_weight(self.lm_head, self.model.embed_tokens, matrix)
         targets = None if labels is None else F.pad(labels[:, 1:], (0, 1), value=IGNORED)[:, kept]
-        loss, logits = loss_and_logits(states, weight, targets, num_items_in_batch, self.training)
+        skip_logits = self.training if skip_logits is None else skip_logits
+        loss, logits = loss_and_logits(states, weight, targets, num_items_in_batch, skip_logits)
         output = GPT1CausalLMOutput(
             loss=loss,
             logits=logits,
@@ -803,24 +807,26 @@ class GPT1ForMaskedLM(GPT1PreTrainedModel):
         token_type_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MaskedLMOutput:
         r"""
         Args, beside those of [`GPT1Model.forward`]:
             labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 the token to find at each masked position, -100 elsewhere; not shifted.
-            num_items_in_batch (`torch.Tensor` or `int`, *optional*): as in [`GPT1ForCausalLM.forward`].
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*), skip_logits (`bool`, *optional*):
+                as in [`GPT1ForCausalLM.forward`].
 
         Returns:
-            [`GPT1MaskedLMOutput`], `logits` of shape `(batch, length, vocab_size)`, as in
-            [`GPT1ForCausalLM.forward`].
+            [`GPT1MaskedLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
         kwargs["use_cache"] = False
         matrix = kwargs["token_embeddings"] = self.model.dropped_token_embeddings()
         outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, token_type_ids, **kwargs)
         states = outputs.last_hidden_state
         weight = output_weight(self.lm_head, self.model.embed_tokens, matrix)
-        loss, logits = loss_and_logits(states, weight, labels, num_items_in_batch, self.training)
+        skip_logits = self.training if skip_logits is None else skip_logits
+        loss, logits = loss_and_logits(states, weight, labels, num_items_in_batch, skip_logits)
         output = GPT1MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -252,7 +252,7 @@ class Interrupt(TrainerCallback):
         if state.global_step == 2:
             signal.raise_signal(signal.SIGINT)
 trainer = finetune.Trainer
-finetune.Trainer = lambda **kw: trainer(**(kw | {"callbacks": [*kw["callbacks"], Interrupt()]}))
+finetune.Trainer = lambda **kw: trainer(**kw, callbacks=[Interrupt()])
 from modeling_gpt1.cli import main
 sys.exit(main(sys.argv[1:]))
 """
