@@ -45,7 +45,9 @@ def training_step(model: torch.nn.Module, device: str, loss_of: Callable[[torch.
     return step
 
 
-def language_modeling(batch: int, length: int, least: float, device: str, rounds: int) -> list[dict]:
+def language_modeling(
+    batch: int, length: int, device: str, rounds: int, least: float, most: float | None = None
+) -> list[dict]:
     config = GPT1Config()
     ids = torch.randint(config.vocab_size - 4, (batch, length), device=device)
     ours = GPT1ForCausalLM(config).to(device).train()
@@ -55,13 +57,13 @@ def language_modeling(batch: int, length: int, least: float, device: str, rounds
         name: training_step(model, device, lambda model: model(input_ids=ids, labels=ids).loss)
         for name, model in (("ours", ours), ("gpt2", gpt2))
     }
-    times = alternate(steps, rounds)
+    memory = {name: peak_memory(step, device) for name, step in steps.items()}  # and warm-up
+    times = alternate(steps, rounds, warmup=0)
     work = f"LM step, {batch} x {length}, bf16 autocast"
-    rows = [comparison(work, times, "ours", "gpt2", batch * length, "tokens", least)]
-    if length == POSITIONS:
-        memory = {name: peak_memory(step, device) for name, step in steps.items()}
-        rows.append(memory_comparison(f"{work}: peak above the weights", "gpt2", memory["ours"], memory["gpt2"], 0.5))
-    return rows
+    return [
+        comparison(work, times, "ours", "gpt2", batch * length, "tokens", least),
+        memory_comparison(f"{work}: peak above the weights", "gpt2", memory["ours"], memory["gpt2"], most),
+    ]
 
 
 def multiple_choice(data: Path, examples: int, device: str, rounds: int) -> list[dict]:
@@ -139,8 +141,8 @@ def main() -> None:
     args = parser.parse_args()
     torch.manual_seed(0)
     tables: dict[str, Callable[[], list[dict]]] = {
-        "lm-256": lambda: language_modeling(4, 256, 1.2, args.device, args.rounds),
-        "lm-512": lambda: language_modeling(8, 512, 1.8, args.device, args.rounds),
+        "lm-256": lambda: language_modeling(4, 256, args.device, args.rounds, least=1.2),
+        "lm-512": lambda: language_modeling(8, 512, args.device, args.rounds, least=1.8, most=0.5),
         "choice": lambda: multiple_choice(args.data, 2, args.device, args.rounds),
         "classification": lambda: classification(args.data, 32, args.device, max(1, args.rounds // 3)),
     }
