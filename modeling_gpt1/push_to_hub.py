@@ -100,6 +100,8 @@ def push_trained(
         return None
     trainer.save_state()
     summary = TrainingSummary.from_trainer(trainer, **card)
+    settings = {name.replace("_", " "): value for name, value in summary.hyperparameters.items()}
+    settings["optimizer"] = f"{args.optim.value}, betas {args.adam_beta1} and {args.adam_beta2}"
     known = read_facts(output_dir)
     write_model_card(
         output_dir,
@@ -107,7 +109,7 @@ def push_trained(
         | {
             "base_model": summary.finetuned_from or known.base_model,
             "dataset": next(iter(_listed(summary.dataset_tags)), known.dataset),
-            "settings": {name.replace("_", " "): value for name, value in summary.hyperparameters.items()},
+            "settings": settings | {"weight decay": args.weight_decay},
             "tags": [*(trainer.model.model_tags or []), *_listed(card.get("tags"))],
         },
     )

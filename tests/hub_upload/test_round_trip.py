@@ -130,7 +130,13 @@ def test_trainer_pushes_checkpoints_and_goes_on_from_the_hub(hub, tiny_config, t
     assert json.loads(files["last-checkpoint/trainer_state.json"])["global_step"] == 4
     assert {"LICENSE", "config.json", "modeling_gpt1.py", "configuration_gpt1.py", "tokenizer.json"} <= set(files)
     card = files["README.md"].decode()
-    for line in ("| validation | accuracy | 0.7500 |", "- training steps: 4", "- mine", "- nyu-mll/glue"):
+    for line in (
+        "| validation | accuracy | 0.7500 |",
+        "- training steps: 4",
+        "- weight decay: 0.0",
+        "- mine",
+        "- nyu-mll/glue",
+    ):
         assert f"\n{line}\n" in card
     assert "## Limits and biases" in card and "generated_from_trainer" not in card
 
