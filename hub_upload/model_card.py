@@ -306,7 +306,7 @@ def _shape(config: dict[str, Any]) -> str:
             ("num_attention_heads", "n_head"),
         )
     )
-    return f"{layers} layers, {width} wide, {heads} heads"
+    return f"{layers} layer{'s' * (layers > 1)}, {width} wide, {heads} head{'s' * (heads > 1)}"
 
 
 def _origin(facts: Facts, base_model: str | None) -> str:
