@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -351,3 +353,15 @@ def test_rows_of_a_table_are_books(tokenizer, tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     books = encode_books([tmp_path / "rows.jsonl"], tokenizer, "story", cache_dir=str(tmp_path / "cache"))
     assert [list(ids) for ids in books["input_ids"]] == tokenizer(["the old house", "by a river"])["input_ids"]
+
+
+def test_a_data_set_of_the_hub_is_streamed_and_found_again_by_its_commit(tokenizer, tmp_path, monkeypatch):
+    streamed, commits = [], iter(["one", "one", "two"])
+    rows = datasets.Dataset.from_dict({"text": ["the old house", "by a river"]}).to_iterable_dataset()
+    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **options: streamed.append((a, options)) or rows)
+    info = SimpleNamespace(dataset_info=lambda name: SimpleNamespace(sha=next(commits)))
+    monkeypatch.setattr(books_module, "HfApi", lambda: info)
+    for times in (1, 1, 2):
+        books = encode_books(["somebody/stories:plain"], tokenizer, cache_dir=str(tmp_path / "cache"))
+        assert len(books) == 2 and len(streamed) == times
+    assert streamed[0] == (("somebody/stories",), {"split": "train", "streaming": True, "name": "plain"})
