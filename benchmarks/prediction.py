@@ -79,10 +79,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, help="how many (default: 10,000 for mini, 1,000 for gpt1)")
     parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
     args = parser.parse_args()
-    rows = []
     for size in args.model:
-        rows += prediction(size, mixed_texts(args.data, args.texts or TEXTS[size]))
-    report("prediction", rows, "cuda" if torch.cuda.is_available() else "cpu")
+        rows = prediction(size, mixed_texts(args.data, args.texts or TEXTS[size]))
+        report("prediction", rows, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 if __name__ == "__main__":
