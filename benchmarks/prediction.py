@@ -53,14 +53,14 @@ def prediction(size: str, texts: list[str]) -> list[dict]:
         classify = pipeline("text-classification", model=model)
         tenth = texts[::10]
 
-        def run(**options: bool) -> None:
+        def run(**options: str) -> None:
             predict(PredictArguments(model=model, input_file=data, output_file=labels, **options))
 
         times = alternate(
             {
                 LOOP: lambda: [classify(text, truncation=True) for text in tenth],
                 "gpt1 predict": run,
-                "gpt1 predict --bf16": lambda: run(bf16=True),
+                "gpt1 predict --dtype bfloat16": lambda: run(dtype="bfloat16"),
             },
             rounds=1,
             warmup=0,
@@ -68,7 +68,7 @@ def prediction(size: str, texts: list[str]) -> list[dict]:
     times[LOOP] |= {name: times[LOOP][name] * len(texts) / len(tenth) for name in ("median", "min", "max")}
     return [
         comparison(f"{name}, {len(texts):,} texts, {size}", times, name, LOOP, len(texts), "texts", 3)
-        for name in ("gpt1 predict", "gpt1 predict --bf16")
+        for name in ("gpt1 predict", "gpt1 predict --dtype bfloat16")
     ]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -52,9 +52,11 @@ class PredictArguments:
         metadata={"help": "The column that lists a multiple choice's answers, or a column for each answer."},
     )
     batch_size: int = field(default=32, metadata={"help": "Texts at a time."})
-    bf16: bool = field(
-        default=False,
-        metadata={"help": "Compute in bfloat16: faster on processors that know it, probabilities to two digits."},
+    dtype: Literal["auto", "float32", "bfloat16"] = field(
+        default="auto",
+        metadata={
+            "help": "Of the weights, by default as saved. bfloat16 is faster, its probabilities have two digits."
+        },
     )
 
 
@@ -84,17 +86,17 @@ class Predictor:
     Args:
         path (`str`): a fine-tuned checkpoint, a directory or a Hub id.
         batch_size (`int`): texts at a time.
-        bf16 (`bool`): compute in bfloat16 rather than in the checkpoint's dtype.
+        dtype (`str`): of the weights, "auto" as they were saved, "float32" or "bfloat16".
 
     Raises:
         OSError: no checkpoint there.
         ValueError: a checkpoint without a task head.
     """
 
-    def __init__(self, path: str, batch_size: int = 32, bf16: bool = False):
+    def __init__(self, path: str, batch_size: int = 32, dtype: str = "auto"):
         self.path = path
         self.batch_size = batch_size
-        self.dtype = torch.bfloat16 if bf16 else "auto"
+        self.dtype = dtype
         self.config = load_config(path)
         self.head = task_head(path, self.config)
         self.tokenizer = GPT1Tokenizer.from_pretrained(path)
@@ -171,7 +173,7 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
     if (args.input_file is None) != (args.output_file is None):
         raise ValueError("--input_file and --output_file go together")
     rows = None if args.input_file is None else read_file(args.input_file)
-    predictor = Predictor(args.model, args.batch_size, args.bf16)
+    predictor = Predictor(args.model, args.batch_size, args.dtype)
     if rows is None:
         if predictor.multiple_choice:
             raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")

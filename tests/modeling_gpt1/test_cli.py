@@ -170,7 +170,7 @@ def test_predictions_do_not_depend_on_order_or_batches(trained, task):
 def test_predict_in_bfloat16_is_close(trained):
     directory, data = trained["classification"]
     rows = datasets.Dataset.from_json(data)
-    exact, rounded = (Predictor(str(directory), bf16=bf16) for bf16 in (False, True))
+    exact, rounded = (Predictor(str(directory), dtype=dtype) for dtype in ("auto", "bfloat16"))
     assert exact.model.dtype == torch.float32 and rounded.model.dtype == torch.bfloat16
     for a, b in zip(exact(rows), rounded(rows), strict=True):
         assert b["probabilities"] == pytest.approx(a["probabilities"], abs=0.02)
