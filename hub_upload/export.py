@@ -76,12 +76,12 @@ def export(
 def _export(directory: Path, output: Path, format: Format, name: str, check: bool, model_only: bool) -> Path:
     model, tokenizer = load(directory, model_only)
     architecture = type(model).__name__
+    if tokenizer is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
     if format == "openai-gpt":
         model = to_openai_gpt(model).eval()
         if not isinstance(model, (OpenAIGPTModel, *OPENAI_GPT_AUTO_CLASSES.values())):
             raise ValueError(f"no Auto class loads {architecture} in the format openai-gpt: export it as gpt1")
-        if tokenizer is not None:
-            tokenizer.model_max_length = model.config.n_positions
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)

@@ -54,15 +54,19 @@ _GENERATE = """from transformers import pipeline
 
 generate = pipeline("text-generation", model="{name}"{trust})
 print(generate({example}, max_new_tokens=20))"""
+_FILL = """from transformers import pipeline
+
+fill = pipeline("fill-mask", model="{name}"{trust})
+print(fill({example})[0])"""
 _LOGITS = """import torch
-from transformers import {auto_class}, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = {auto_class}.from_pretrained("{name}"{trust})
+model = AutoModel.from_pretrained("{name}"{trust})
 with torch.inference_mode():
     print(model(**tokenizer({example}, return_tensors="pt"))[0].shape)"""
 
-_TEXT, _PROMPT = "A delightful evening.", "It was a bright cold day in april,"
+_TEXT, _MASKED, _PROMPT = "A delightful evening.", "A delightful <mask>.", "It was a bright cold day in april,"
 _PAIR = '{"text": "A man sleeps.", "text_pair": "A man is awake."}'
 
 
@@ -84,7 +88,7 @@ _KINDS = {
         "text-generation", "A language model", _GENERATE, f'"{_PROMPT}"', _PROMPT, _LANGUAGE_METRICS
     ),
     "GPT1ForMaskedLM": _Kind(
-        "fill-mask", "A model of texts from both sides", _LOGITS, f'"{_TEXT}"', metrics=_LANGUAGE_METRICS
+        "fill-mask", "A model of texts from both sides", _FILL, f'"{_MASKED}"', _MASKED, _LANGUAGE_METRICS
     ),
     "GPT1ForSequenceClassification": _Kind(
         "text-classification", "A classifier of texts", _CLASSIFY, f'"{_TEXT}"', _TEXT
@@ -156,7 +160,12 @@ def by_hand(card: Path, facts: Facts) -> bool:
     if not card.is_file():
         return False
     text = card.read_bytes()
-    return hashlib.sha256(text).hexdigest() != facts.written and not any(mark in text for mark in _GENERATED)
+    return hashlib.sha256(text).hexdigest() != facts.written and not is_generated(text)
+
+
+def is_generated(card: bytes) -> bool:
+    """Whether transformers made this card."""
+    return any(mark in card for mark in _GENERATED)
 
 
 def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> Path:
@@ -182,7 +191,9 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     regression = config.get("problem_type") == "regression"
     labels = [] if regression or kind.tag != "text-classification" else list(config.get("id2label", {}).values())
     results = read_results(source / "all_results.json", kind.metrics)
+    language_model = kind.metrics is _LANGUAGE_METRICS
     base_model, dataset = _hub_id(facts.base_model), _hub_id(facts.dataset)
+    mask = _read_json(output_dir / "tokenizer_config.json").get("mask_token") or "<mask>"
     published = {}
     if facts.paper is not None:
         metric, figure = facts.paper
@@ -196,13 +207,13 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         base_model=base_model,
         datasets=[dataset] if dataset else None,
         metrics=sorted({metric for _, metric, _ in results}) or None,
-        widget=[{"text": kind.widget}] if kind.widget else None,
+        widget=[{"text": kind.widget.replace("<mask>", mask)}] if kind.widget else None,
         model_name=name,
         eval_results=[
             EvalResult(
                 task_type=kind.tag,
-                dataset_type=dataset or facts.task or "unknown",
-                dataset_name=facts.task or facts.corpus or dataset or "unknown",
+                dataset_type=dataset or ("custom" if facts.task or facts.corpus else "unknown"),
+                dataset_name=(facts.task or dataset) if dataset else _data(facts, None),
                 dataset_split=split,
                 metric_type=metric,
                 metric_value=value,
@@ -212,7 +223,6 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         or None,
     )
     trust = ", trust_remote_code=True" if "auto_map" in config else ""
-    auto_class = "AutoModelForMaskedLM" if kind.tag == "fill-mask" else "AutoModel"
     snippet = _SCORE if regression else kind.snippet
     card = ModelCard.from_template(
         data,
@@ -227,13 +237,14 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
             if trust
             else "transformers and torch are enough."
         ),
-        snippet=snippet.format(name=name, trust=trust, example=kind.example, auto_class=auto_class),
+        snippet=snippet.format(name=name, trust=trust, example=kind.example.replace("<mask>", mask)),
         data=_data(facts, dataset),
         settings=facts.settings,
         command=facts.command,
         sample=facts.sample and textwrap.fill(facts.sample, 100),
         curve=draw_curve(source / "trainer_state.json", output_dir / CURVE),
-        language_model=kind.metrics is _LANGUAGE_METRICS,
+        lm_coef=None if language_model else _read_json(source / "config.json").get("lm_coef"),
+        language_model=language_model,
         results=results,
         published=published,
         max_length=config.get("max_position_embeddings") or config.get("n_positions"),

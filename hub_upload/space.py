@@ -26,22 +26,26 @@ if __name__ == "__main__":
 _PIPELINE = "from transformers import pipeline\n"
 
 _CLASSES = """def answer(text):
-    return {entry["label"]: entry["score"] for entry in classify([text])[0]}
+    return {entry["label"]: entry["score"] for entry in classify([text], truncation=True)[0]}
 """
 _PAIR_CLASSES = """def answer(text, other_text):
-    return {entry["label"]: entry["score"] for entry in classify([{"text": text, "text_pair": other_text}])[0]}
+    pair = {"text": text, "text_pair": other_text}
+    return {entry["label"]: entry["score"] for entry in classify([pair], truncation=True)[0]}
 """
 _SCORE = """def answer(text):
-    return score([text])[0]["score"]
+    return score([text], truncation=True)[0]["score"]
 """
 _PAIR_SCORE = """def answer(text, other_text):
-    return score([{"text": text, "text_pair": other_text}])[0]["score"]
+    return score([{"text": text, "text_pair": other_text}], truncation=True)[0]["score"]
 """
 _GENERATE = """def answer(prompt, new_tokens):
-    return generate(prompt, max_new_tokens=int(new_tokens))[0]["generated_text"]
+    # of a prompt that leaves no room, the end
+    return generate(prompt, max_new_tokens=int(new_tokens), handle_long_generation="hole")[0]["generated_text"]
 """
 _CHOOSE = """def answer(question, answers):
     answers = [line for line in answers.splitlines() if line.strip()]
+    if len(answers) < 2:
+        raise gr.Error("Give two answers or more, one a line.")
     inputs = tokenizer([question] * len(answers), answers, truncation=True, padding=True, return_tensors="pt")
     with torch.inference_mode():
         logits = model(**{name: tensor.unsqueeze(0) for name, tensor in inputs.items()}).logits[0]

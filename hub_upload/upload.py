@@ -7,7 +7,6 @@ repository's content as it was, and what has arrived by then is not sent again.
 """
 
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeVar
 
-from huggingface_hub import CommitOperationAdd, HfApi, constants, get_session, get_token
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_session, get_token, hf_hub_url
 from huggingface_hub.errors import (
     EntryNotFoundError,
     HfHubHTTPError,
@@ -24,11 +23,11 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import build_hf_headers, hf_raise_for_status, validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
 from .export import Format, export
-from .model_card import CARD, Facts, by_hand
+from .model_card import CARD, is_generated
 from .refusals import readable_size, refuse, refuse_size, scrub
 from .space import write_space
 
@@ -326,14 +325,24 @@ class _Upload:
 
     def keep_card(self, exported: Path, revision: str) -> None:
         """Puts the repository's own card in the place of the export's, if somebody has written one."""
-        with TemporaryDirectory() as temporary:
-            keywords = self.where | {"filename": CARD, "revision": revision, "local_dir": temporary}
-            try:
-                card = Path(patiently(lambda: self.api.hf_hub_download(**keywords)))
-            except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
-                return
-            if by_hand(card, Facts()):
-                shutil.copyfile(card, exported / CARD)
+        url = hf_hub_url(self.repo_id, CARD, revision=revision, endpoint=self.api.endpoint)
+        headers = build_hf_headers(token=self.secret)
+
+        def download() -> bytes:
+            response = get_session().get(url, headers=headers)
+            hf_raise_for_status(response)
+            return response.content
+
+        try:
+            card = patiently(download)
+        except RevisionNotFoundError:  # a new branch begins with what main has
+            if revision != "main":
+                self.keep_card(exported, "main")
+        except (RepositoryNotFoundError, EntryNotFoundError):
+            pass
+        else:
+            if not is_generated(card):
+                (exported / CARD).write_bytes(card)
 
     def changes(self, files: dict[str, Path], revision: str) -> list[Change]:
         """Each file against what a revision has."""

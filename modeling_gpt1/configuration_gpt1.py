@@ -178,7 +178,7 @@ class GPT1Config(PreTrainedConfig):
         pair_heads = ("GPT1ForEntailment", "GPT1ForSimilarity")
         heads = {
             "AutoModel": "GPT1Model",
-            "AutoModelForCausalLM": "GPT1ForCausalLM",
+            **({"AutoModelForCausalLM": "GPT1ForCausalLM"} if self.is_causal else {}),
             "AutoModelForMaskedLM": "GPT1ForMaskedLM",
             "AutoModelForSequenceClassification": (
                 architecture if architecture in pair_heads else "GPT1ForSequenceClassification"

@@ -1,15 +1,52 @@
-"""What tests share: where real data is, tiny models, and padding."""
+"""What tests share: where real data is, tiny models, padding, and a place where this package is not installed."""
 
+import json
 import os
+import subprocess
+import sysconfig
+import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from modeling_gpt1 import GPT1Config
+from modeling_gpt1 import (
+    GPT1Config,
+    GPT1ForCausalLM,
+    GPT1ForEntailment,
+    GPT1ForMaskedLM,
+    GPT1ForMultipleChoice,
+    GPT1ForSequenceClassification,
+    GPT1ForSimilarity,
+    GPT1Model,
+)
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Loads each source through its Auto class, prints what the models answer, and runs the snippets.
+ELSEWHERE = """
+import importlib.util, json, sys
+
+for name in ("modeling_gpt1", "tokenization", "hub_upload"):
+    assert importlib.util.find_spec(name) is None, name
+import torch, transformers
+
+jobs, snippets = json.loads(sys.stdin.read())
+answers = []
+for source, auto_class, revision in jobs:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    model = getattr(transformers, auto_class).from_pretrained(source, revision=revision, trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules")
+    ids = torch.tensor([tokenizer("A man sleeps.", "He's awake!")["input_ids"]])
+    values = model.eval()(ids.expand(1, 2, -1) if "Choice" in auto_class else ids)[0].flatten()[:5].tolist()
+    answers.append([type(model).__name__, ids.tolist(), values])
+for snippet in snippets:
+    exec(snippet, {})
+print("ANSWERS" + json.dumps(answers))
+"""
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +95,69 @@ def spread():
         return model
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def auto_classes() -> dict[type[PreTrainedModel], str]:
+    """Every head with the Auto class that loads it."""
+    return {
+        GPT1Model: "AutoModel",
+        GPT1ForCausalLM: "AutoModelForCausalLM",
+        GPT1ForMaskedLM: "AutoModelForMaskedLM",
+        GPT1ForSequenceClassification: "AutoModelForSequenceClassification",
+        GPT1ForEntailment: "AutoModelForSequenceClassification",
+        GPT1ForSimilarity: "AutoModelForSequenceClassification",
+        GPT1ForMultipleChoice: "AutoModelForMultipleChoice",
+    }
+
+
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory) -> Path:
+    """A virtual environment with all that is installed here but this package; its interpreter."""
+    root = tmp_path_factory.mktemp("elsewhere")
+    venv.create(root, symlinks=True)
+    (packages,) = root.glob("lib/python*/site-packages")
+    for folder in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for path in Path(folder).iterdir():
+            ours = path.name in ("modeling_gpt1", "tokenization", "hub_upload") or "gpt1" in path.name
+            if path.suffix != ".pth" and not ours:  # an editable installation is a .pth file
+                (packages / path.name).symlink_to(path)
+    return root / "bin" / "python"
+
+
+@pytest.fixture
+def load_elsewhere(elsewhere, tmp_path) -> Callable[..., list]:
+    """
+    Loads (source, Auto class, revision) where the package is not, and gives what `answer` does of each; runs snippets
+    there, too. All calls of a test have one cache.
+    """
+
+    def load(jobs: list[tuple[str, str, str]], snippets: tuple[str, ...] = (), **environment: str) -> list:
+        done = subprocess.run(
+            [elsewhere, "-I", "-c", ELSEWHERE],
+            input=json.dumps([jobs, snippets]),
+            capture_output=True,
+            text=True,
+            env=os.environ | {"HF_HOME": str(tmp_path / "home")} | environment,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.rpartition("ANSWERS")[2])
+
+    return load
+
+
+@pytest.fixture
+def answer() -> Callable[[PreTrainedModel, PreTrainedTokenizerBase], list]:
+    """What a model is: its class, the ids of two texts, and the first numbers that it gives for them."""
+
+    def of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list:
+        ids = torch.tensor([tokenizer("A man sleeps.", "He's awake!")["input_ids"]])
+        inputs = ids.expand(1, 2, -1) if isinstance(model, GPT1ForMultipleChoice) else ids
+        with torch.inference_mode():
+            values = model.eval()(inputs)[0].flatten()[:5].tolist()
+        return [type(model).__name__, ids.tolist(), pytest.approx(values, abs=1e-6)]
+
+    return of
 
 
 @pytest.fixture

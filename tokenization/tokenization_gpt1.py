@@ -10,9 +10,10 @@ import json
 import os
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import BatchEncoding, PreTrainedTokenizerFast
+from transformers.utils import PaddingStrategy
 
 
 PACKAGED_TOKENIZER = Path(__file__).resolve().parent / "gpt1-bpe-40k"
@@ -24,6 +25,8 @@ SPECIAL_TOKENS = {
     "cls_token": "_classify_",
     "pad_token": "<pad>",
 }
+# Words whose pieces the BPE remembers, in some 10 MB: by default it is 10,000, of the 20,000 in a megabyte of text
+CACHED_WORDS = 1 << 16
 
 
 class GPT1Tokenizer(PreTrainedTokenizerFast):
@@ -73,6 +76,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         kwargs.setdefault("model_input_names", self.model_input_names)
         kwargs.setdefault("clean_up_tokenization_spaces", False)  # the decoder has seen to it
         super().__init__(**kwargs)
+        self._tokenizer.model._resize_cache(CACHED_WORDS)
         if task_format is not None:
             self.task_format = task_format
 
@@ -121,13 +125,33 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
     def _encode_plus(self, text, text_pair=None, **kwargs) -> BatchEncoding:
         """Lone surrogates, which UTF-8 cannot hold, are read as ftfy reads them; what is no text is refused."""
         try:
-            return super()._encode_plus(text, text_pair, **kwargs)
+            return self._encode_and_pad(text, text_pair, **kwargs)
         except TypeError:
             repaired = join_surrogates(text)
             repaired_pair = None if text_pair is None else join_surrogates(text_pair)
             if (repaired, repaired_pair) == (text, text_pair):
                 raise
-            return super()._encode_plus(repaired, repaired_pair, **kwargs)
+            return self._encode_and_pad(repaired, repaired_pair, **kwargs)
+
+    def _encode_and_pad(self, text, text_pair, **kwargs) -> BatchEncoding:
+        """Batches of texts are padded here, as lists: `tokenizers` writes the token's text at every place."""
+        strategy, side = kwargs.get("padding_strategy"), kwargs.get("padding_side") or self.padding_side
+        is_batch = isinstance(text, (list, tuple)) and not kwargs.get("is_split_into_words")
+        is_padded = strategy in (PaddingStrategy.LONGEST, PaddingStrategy.MAX_LENGTH) and side in ("left", "right")
+        if not is_batch or not is_padded or kwargs.get("sanitize_control_tokens"):
+            return super()._encode_plus(text, text_pair, **kwargs)
+        unpadded = {"padding_strategy": PaddingStrategy.DO_NOT_PAD, "return_tensors": None}
+        batch = super()._encode_plus(text, text_pair, **kwargs | unpadded)
+        length = kwargs["max_length"] if strategy == PaddingStrategy.MAX_LENGTH else max(map(len, batch.input_ids))
+        multiple = kwargs.get("pad_to_multiple_of") or 1
+        padding = {
+            "length": -(-length // multiple) * multiple,
+            "direction": side,
+            "pad_id": self.pad_token_id,
+            "pad_type_id": self.pad_token_type_id,
+            "pad_token": self.pad_token,
+        }
+        return PaddedBatch(batch.data, batch.encodings, padding, kwargs.get("return_tensors"))
 
     def _decode(
         self,
@@ -162,6 +186,45 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         _write_json(config_file, config, indent=2, sort_keys=True)
         return files
+
+
+class PaddedBatch(BatchEncoding):
+    """A batch that is padded, but for its `encodings`, which are padded once they are asked for: hardly ever.
+
+    Args:
+        data: the lists of the batch, not padded; they are, in place.
+        encodings: those of `tokenizers`, not padded.
+        padding: the arguments of `tokenizers.Encoding.pad`.
+        tensor_type: as in [`BatchEncoding`].
+    """
+
+    def __init__(self, data: dict, encodings: list[Encoding], padding: dict, tensor_type: str | None = None):
+        fill = {"input_ids": padding["pad_id"], "token_type_ids": padding["pad_type_id"]}
+        fill |= {"attention_mask": 0, "special_tokens_mask": 1, "offset_mapping": (0, 0)}
+        for name in fill.keys() & data.keys():
+            for row in data[name]:
+                at = len(row) if padding["direction"] == "right" else 0
+                row[at:at] = [fill[name]] * (padding["length"] - len(row))
+        if "length" in data:
+            data["length"] = [max(length, padding["length"]) for length in data["length"]]
+        self._padding: dict | None = padding
+        super().__init__(data, encodings, tensor_type)
+
+    @property
+    def _encodings(self) -> list[Encoding]:
+        if self._padding is not None:
+            for encoding in self._given_encodings:
+                encoding.pad(**self._padding)
+            self._padding = None
+        return self._given_encodings
+
+    @_encodings.setter
+    def _encodings(self, encodings: list[Encoding]) -> None:
+        self._given_encodings = encodings
+
+    def __reduce__(self) -> tuple:
+        """Copied and pickled, it is a `BatchEncoding` like any other."""
+        return BatchEncoding, (self.data, self._encodings, None, False, self.n_sequences)
 
 
 def join_surrogates(text):

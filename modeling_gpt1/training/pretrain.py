@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import (
     DataCollatorForLanguageModeling,
     PreTrainedModel,
@@ -163,7 +164,7 @@ def pretrain(
         train_dataset=windows,
         eval_dataset=None if held_out is None else BookWindows(held_out, length),
         processing_class=tokenizer,
-        callbacks=[Sample(corpus_args.prompt)] if corpus_args.objective == "clm" else [],
+        callbacks=[FreshSpecialTokens(), *([Sample(corpus_args.prompt)] if corpus_args.objective == "clm" else [])],
     )
     results = {"train": train(trainer) | {"train_tokens": int(windows.tokens.sum()), "train_books": len(books)}}
     if held_out is not None:
@@ -244,6 +245,27 @@ class PretrainingTrainer(Trainer):
             logs["eval_perplexity"] = math.exp(logs["eval_loss"])
             logs["eval_word_perplexity"] = math.exp(logs["eval_loss"] * self.eval_dataset.tokens_per_word)
         super().log(logs, *args, **kwargs)
+
+
+class FreshSpecialTokens(TrainerCallback):
+    """
+    Gives the special tokens new embeddings at the end, N(0, initializer_range), from which fine-tuning starts (paper,
+    section 3.1). Pre-training never reads them, but drives them ever further off as tokens that never come.
+    """
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: PreTrainedModel, **kwargs
+    ) -> None:
+        config, weight = model.config, model.get_input_embeddings().weight
+        ids = [config.bos_token_id, config.sep_token_id, config.cls_token_id, config.pad_token_id]
+        random = torch.Generator().manual_seed(args.seed)
+        fresh = torch.normal(0.0, config.initializer_range, (len(ids), config.hidden_size), generator=random)
+        with torch.no_grad():
+            sharded = isinstance(weight, DTensor)
+            whole = weight.full_tensor() if sharded else weight
+            whole[ids] = fresh.to(whole)
+            if sharded:
+                weight.copy_(distribute_tensor(whole, weight.device_mesh, weight.placements))
 
 
 class Sample(TrainerCallback):

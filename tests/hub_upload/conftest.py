@@ -23,7 +23,7 @@ import transformers
 import yaml
 from huggingface_hub.utils.sha import git_hash
 
-from modeling_gpt1 import GPT1ForSequenceClassification
+from modeling_gpt1 import GPT1ForMaskedLM, GPT1ForSequenceClassification
 from tokenization import GPT1Tokenizer
 
 
@@ -405,6 +405,9 @@ def trained(tmp_path, tiny_config) -> Callable[..., Path]:
     def build(model_class=GPT1ForSequenceClassification, name: str = "run", **settings) -> Path:
         directory = tmp_path / name
         tokenizer = GPT1Tokenizer(task_format=model_class.__name__ not in ("GPT1ForCausalLM", "GPT1ForMaskedLM"))
+        if model_class is GPT1ForMaskedLM:
+            tokenizer.add_special_tokens({"mask_token": "[MASK]"})
+            settings["is_causal"] = False
         config = tiny_config(vocab_size=len(tokenizer), **({"hidden_size": 8, "num_hidden_layers": 1} | settings))
         model_class(config).save_pretrained(directory)
         tokenizer.save_pretrained(directory)

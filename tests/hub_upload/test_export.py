@@ -13,6 +13,7 @@ from hub_upload import export, push, write_model_card
 from modeling_gpt1 import (
     GPT1ForCausalLM,
     GPT1ForEntailment,
+    GPT1ForMaskedLM,
     GPT1ForMultipleChoice,
     GPT1ForSequenceClassification,
     GPT1ForSimilarity,
@@ -83,6 +84,14 @@ def test_an_export_that_answers_otherwise_stops_the_push(hub, trained, monkeypat
         push(trained(), "user/model")
     assert "\n" not in str(stopped.value)
     assert not hub.repos
+
+
+def test_what_sees_both_sides_claims_no_language_model(trained, tmp_path, without_fresh_process):
+    path = export(trained(GPT1ForMaskedLM), tmp_path / "export")
+    auto_map = json.loads((path / "config.json").read_text())["auto_map"]
+    assert "AutoModelForMaskedLM" in auto_map and "AutoModelForCausalLM" not in auto_map
+    card = ModelCard.load(path / "README.md")
+    assert card.data.pipeline_tag == "fill-mask" and card.data.widget == [{"text": "A delightful [MASK]."}]
 
 
 @pytest.mark.parametrize("model_class", [GPT1ForCausalLM, GPT1ForSequenceClassification])

@@ -16,11 +16,8 @@ from hub_upload import push
 from modeling_gpt1 import (
     NAMED_CONFIGURATIONS,
     GPT1ForCausalLM,
-    GPT1ForEntailment,
     GPT1ForMaskedLM,
-    GPT1ForMultipleChoice,
     GPT1ForSequenceClassification,
-    GPT1ForSimilarity,
     GPT1Model,
 )
 from modeling_gpt1.cli import main
@@ -31,28 +28,8 @@ SMALL = {"num_attention_heads": 2, "intermediate_size": 16, "max_position_embedd
 
 SPACE = {"README.md", "app.py", "requirements.txt"}
 
-HEADS = {
-    GPT1Model: "AutoModel",
-    GPT1ForCausalLM: "AutoModelForCausalLM",
-    GPT1ForMaskedLM: "AutoModelForMaskedLM",
-    GPT1ForSequenceClassification: "AutoModelForSequenceClassification",
-    GPT1ForEntailment: "AutoModelForSequenceClassification",
-    GPT1ForSimilarity: "AutoModelForSequenceClassification",
-    GPT1ForMultipleChoice: "AutoModelForMultipleChoice",
-}
-
-# Loads repositories where the package is hidden; runs the cards' snippets; prints what the models answer.
-PROGRAM = """
-import json, sys
-
-class Hide:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("modeling_gpt1", "tokenization", "hub_upload"):
-            raise ModuleNotFoundError(name)
-
-sys.meta_path.insert(0, Hide())
-import types
-import torch, transformers
+GRADIO = """
+import sys, types
 
 class Page:  # in the place of Gradio's
     def __init__(self, answer, inputs, outputs, examples, title):
@@ -64,48 +41,16 @@ class Page:  # in the place of Gradio's
 names = dict.fromkeys(("Textbox", "Slider", "Label", "Number"), lambda *_, **__: None)
 sys.modules["gradio"] = types.ModuleType("gradio")
 sys.modules["gradio"].__dict__.update(names, Interface=Page)
-
-answers = []
-for repo_id, auto_class, revision, snippet in json.loads(sys.stdin.read()):
-    tokenizer = transformers.AutoTokenizer.from_pretrained(repo_id, revision=revision)
-    ids = torch.tensor([tokenizer("A man sleeps.", "He's awake!")["input_ids"]])
-    model = getattr(transformers, auto_class).from_pretrained(repo_id, revision=revision, trust_remote_code=True)
-    inputs = ids.expand(1, 2, -1) if "Choice" in auto_class else ids
-    answers.append([type(model).__name__, model.eval()(inputs)[0].flatten()[:5].tolist()])
-    if snippet is not None:
-        exec(snippet, {})
-print("ANSWERS" + json.dumps(answers))
 """
 
 
-def elsewhere(jobs: list, home, **environment: str) -> list:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
-        input=json.dumps(jobs),
-        capture_output=True,
-        text=True,
-        env=os.environ | {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules")} | environment,
-        cwd=home,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.rpartition("ANSWERS")[2])
-
-
-def answer(model, tokenizer) -> list:
-    ids = torch.tensor([tokenizer("A man sleeps.", "He's awake!")["input_ids"]])
-    ids = ids.expand(1, 2, -1) if isinstance(model, GPT1ForMultipleChoice) else ids
-    with torch.inference_mode():
-        values = model.eval()(ids)[0].flatten()[:5].tolist()
-    return [type(model).__name__, pytest.approx(values, abs=1e-6)]
-
-
-def test_every_head_goes_to_the_hub_and_back(hub, trained, tmp_path, monkeypatch):
-    jobs, expected = [], []
-    for model_class, auto_class in HEADS.items():
+def test_every_head_goes_to_the_hub_and_back(hub, trained, monkeypatch, auto_classes, load_elsewhere, answer):
+    jobs, snippets, expected = [], [GRADIO], []
+    for model_class, auto_class in auto_classes.items():
         name = model_class.__name__
         directory = trained(model_class, name)
         tokenizer = GPT1Tokenizer.from_pretrained(directory)
-        if model_class is GPT1ForSequenceClassification:
+        if model_class is GPT1ForMaskedLM:
             # By the command, in a process of its own, with all its checks
             arguments = [sys.executable, "-m", "modeling_gpt1", "push", str(directory), f"user/{name}", "--tag", "v1"]
             done = subprocess.run(arguments, capture_output=True, text=True)
@@ -114,32 +59,30 @@ def test_every_head_goes_to_the_hub_and_back(hub, trained, tmp_path, monkeypatch
             assert "model.safetensors: 100%" in done.stderr  # the bar
         else:
             monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *_: None)
-            app = model_class not in (GPT1Model, GPT1ForMaskedLM)  # these have no task of their own
+            app = model_class is not GPT1Model  # it has no task of its own
             result = push(directory, f"user/{name}", tag="v1", space=app)
             assert (result.space is not None and result.space.committed) == app
         model = model_class.from_pretrained(directory)
         card = hub.repo(f"user/{name}").files()["README.md"].decode()
-        (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        snippets += re.findall(r"```python\n(.*?)```", card, re.DOTALL)
         if ("spaces", f"user/{name}") in hub.repos:
             space = hub.repo(f"user/{name}", "spaces")
             assert space.sdk == "gradio" and set(space.files()) - {".gitattributes"} == SPACE
-            snippet += space.files()["app.py"].decode() + "\nprint(answer(*demo.example))\n"
-        jobs.append([f"user/{name}", auto_class, "main", snippet])
-        expected.append(answer(model, tokenizer))
+            tried = 'print(answer(*demo.example), answer("word " * 200, *demo.example[1:]))  # as it is, and cut'
+            snippets.append(f"{space.files()['app.py'].decode()}\n{tried}\n")
+        jobs += [(f"user/{name}", auto_class, "v1"), (f"user/{name}", auto_class, "main")]
+        expected += [answer(model, tokenizer)] * 2
     # The last one goes on: main has other weights, the tag has these
     with torch.no_grad():
         model.score.weight.add_(1.0)
     model.save_pretrained(directory)
     push(directory, f"user/{name}")
-    jobs.append([f"user/{name}", auto_class, "v1", None])
-    expected.append(expected[-1])
-    expected[-2] = answer(model, tokenizer)
+    expected[-1] = answer(model, tokenizer)
 
-    home = tmp_path / "home"
-    home.mkdir()
-    assert elsewhere(jobs, home) == expected
+    assert len(snippets) == 1 + len(auto_classes) + sum(kind == "spaces" for kind, _ in hub.repos)
+    assert load_elsewhere(jobs, snippets) == expected
     requests = len(hub.requests)
-    assert elsewhere([[*job[:3], None] for job in jobs], home, HF_HUB_OFFLINE="1") == expected
+    assert load_elsewhere(jobs, HF_HUB_OFFLINE="1") == expected
     assert len(hub.requests) == requests
 
 
@@ -246,10 +189,23 @@ def test_a_model_pushes_itself(hub, tiny_config, monkeypatch):
     own = b"---\nlicense: mit\n---\n\n# Mine\n"
     for card, stays in ((own, True), (b"\n\nThis model card has been automatically generated.\n", False)):
         repo.add("refs/heads/main", repo.commits[repo.find("main")] | {"README.md": (card, False)}, "another's")
+        hub.fail("resolve", 500)
         model.push_to_hub("user/itself", commit_message="Once more")
         assert (repo.files()["README.md"] == card) == stays
-    pull_request = model.push_to_hub("user/itself", create_pr=True)
-    assert pull_request.oid == repo.find("main"), "nothing has changed, so none is opened"
+    again = model.push_to_hub("user/itself", create_pr=True)
+    assert again.oid == repo.find("main") and not repo.pull_requests, "nothing has changed"
+    with torch.no_grad():
+        model.lm_head.weight.add_(1.0)
+    opened = model.push_to_hub("user/itself", create_pr=True)
+    assert (opened.pr_num, opened.oid) == (1, repo.find("refs/pr/1"))
+
+    # A new branch has main's card; and where that cannot be read, nothing is written over it
+    repo.add("refs/heads/main", repo.commits[repo.find("main")] | {"README.md": (own, False)}, "another's")
+    model.push_to_hub("user/itself", revision="next")
+    assert repo.files("next")["README.md"] == own
+    hub.fail("resolve", 500, float("inf"))
+    with pytest.raises(OSError, match="the repository is as before"):
+        model.push_to_hub("user/itself", revision="next")
 
 
 def test_an_openai_gpt_repository_is_loaded_and_converted_by_its_id(hub, spread, tmp_path):

@@ -191,6 +191,10 @@ def test_a_run_leaves_model_results_curves_and_card(folder, flags, tmp_path, cap
     assert not tokenizer.task_format and model.config.vocab_size == len(tokenizer)
     assert model.config.pad_token_id == tokenizer.pad_token_id
 
+    # Never read, and so driven off: drawn anew at the end
+    special = [tokenizer.bos_token_id, tokenizer.sep_token_id, tokenizer.cls_token_id, tokenizer.pad_token_id]
+    assert model.get_input_embeddings().weight[special].std().item() == pytest.approx(0.02, rel=0.4)
+
     # The perplexities anew, from logits, over the windows of the held-out text
     text = (folder / "held-out.txt").read_text()
     ids = torch.tensor(tokenizer(text)["input_ids"])
