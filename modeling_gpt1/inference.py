@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -79,6 +79,19 @@ class GenerateArguments:
     seed: int = field(default=42, metadata={"help": "Of the sampling."})
 
 
+def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """
+    Which texts go together: `size` at most, none of less than half the length of another, for little padding. The
+    longest come first, so that memory fails early.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if not batches or len(batches[-1]) == size or 2 * lengths[index] < lengths[batches[-1][0]]:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
 class Predictor:
     """
     A fine-tuned model with its tokenizer, ready to label texts.
@@ -129,15 +142,13 @@ class Predictor:
         task = next(task for task in reversed(TASKS.values()) if task.head is self.head)
         columns = find_columns(task, rows, name, text_columns, None, choice_columns, needs_label=False)
         encoded = encode(rows, columns, self.tokenizer, self.config.max_position_embeddings, name)
-        # Texts of like lengths go together, for little padding; the longest first, so that memory fails early.
-        order = sorted(range(len(encoded)), key=encoded["length"].__getitem__, reverse=True)
+        batches = batches_of_like_length(encoded["length"][:], self.batch_size)
         encoded = encoded.remove_columns("length")
         if self.multiple_choice:  # whose collator wants some
             encoded = encoded.add_column("labels", [0] * len(encoded))
-        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         loader = DataLoader(encoded, batch_sampler=batches, collate_fn=self.collator)
-        results: list[dict[str, Any]] = [{} for _ in order]
-        progress = tqdm(loader, desc="Predicting", disable=len(order) < 2)
+        results: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+        progress = tqdm(loader, desc="Predicting", disable=len(rows) < 2)
         for indices, batch in zip(batches, progress, strict=True):
             with torch.inference_mode():
                 logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
