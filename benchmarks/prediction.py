@@ -53,14 +53,14 @@ def prediction(size: str, texts: list[str]) -> list[dict]:
         classify = pipeline("text-classification", model=model)
         tenth = texts[::10]
 
-        def run(**options: bool) -> None:
+        def run(**options: str) -> None:
             predict(PredictArguments(model=model, input_file=data, output_file=labels, **options))
 
         times = alternate(
             {
                 LOOP: lambda: [classify(text, truncation=True) for text in tenth],
                 "gpt1 predict": run,
-                "gpt1 predict --bf16": lambda: run(bf16=True),
+                "gpt1 predict --dtype bfloat16": lambda: run(dtype="bfloat16"),
             },
             rounds=1,
             warmup=0,
@@ -68,7 +68,7 @@ def prediction(size: str, texts: list[str]) -> list[dict]:
     times[LOOP] |= {name: times[LOOP][name] * len(texts) / len(tenth) for name in ("median", "min", "max")}
     return [
         comparison(f"{name}, {len(texts):,} texts, {size}", times, name, LOOP, len(texts), "texts", 3)
-        for name in ("gpt1 predict", "gpt1 predict --bf16")
+        for name in ("gpt1 predict", "gpt1 predict --dtype bfloat16")
     ]
 
 
@@ -79,10 +79,9 @@ def main() -> None:
     parser.add_argument("--texts", type=int, help="how many (default: 10,000 for mini, 1,000 for gpt1)")
     parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
     args = parser.parse_args()
-    rows = []
     for size in args.model:
-        rows += prediction(size, mixed_texts(args.data, args.texts or TEXTS[size]))
-    report("prediction", rows, "cuda" if torch.cuda.is_available() else "cpu")
+        rows = prediction(size, mixed_texts(args.data, args.texts or TEXTS[size]))
+        report("prediction", rows, "cuda" if torch.cuda.is_available() else "cpu")
 
 
 if __name__ == "__main__":

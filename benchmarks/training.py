@@ -146,7 +146,8 @@ def main() -> None:
         "choice": lambda: multiple_choice(args.data, 2, args.device, args.rounds),
         "classification": lambda: classification(args.data, 32, args.device, max(1, args.rounds // 3)),
     }
-    report("training", [row for name in args.rows for row in tables[name]()], args.device)
+    for name in args.rows:
+        report("training", tables[name](), args.device)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -52,9 +52,11 @@ class PredictArguments:
         metadata={"help": "The column that lists a multiple choice's answers, or a column for each answer."},
     )
     batch_size: int = field(default=32, metadata={"help": "Texts at a time."})
-    bf16: bool = field(
-        default=False,
-        metadata={"help": "Compute in bfloat16: faster on processors that know it, probabilities to two digits."},
+    dtype: Literal["auto", "float32", "bfloat16"] = field(
+        default="auto",
+        metadata={
+            "help": "Of the weights, by default as saved. bfloat16 is faster, its probabilities have two digits."
+        },
     )
 
 
@@ -77,6 +79,19 @@ class GenerateArguments:
     seed: int = field(default=42, metadata={"help": "Of the sampling."})
 
 
+def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """
+    Which texts go together: `size` at most, none of less than half the length of another, for little padding. The
+    longest come first, so that memory fails early.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if not batches or len(batches[-1]) == size or 2 * lengths[index] < lengths[batches[-1][0]]:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
 class Predictor:
     """
     A fine-tuned model with its tokenizer, ready to label texts.
@@ -84,17 +99,17 @@ class Predictor:
     Args:
         path (`str`): a fine-tuned checkpoint, a directory or a Hub id.
         batch_size (`int`): texts at a time.
-        bf16 (`bool`): compute in bfloat16 rather than in the checkpoint's dtype.
+        dtype (`str`): of the weights, "auto" as they were saved, "float32" or "bfloat16".
 
     Raises:
         OSError: no checkpoint there.
         ValueError: a checkpoint without a task head.
     """
 
-    def __init__(self, path: str, batch_size: int = 32, bf16: bool = False):
+    def __init__(self, path: str, batch_size: int = 32, dtype: str = "auto"):
         self.path = path
         self.batch_size = batch_size
-        self.dtype = torch.bfloat16 if bf16 else "auto"
+        self.dtype = dtype
         self.config = load_config(path)
         self.head = task_head(path, self.config)
         self.tokenizer = GPT1Tokenizer.from_pretrained(path)
@@ -127,15 +142,13 @@ class Predictor:
         task = next(task for task in reversed(TASKS.values()) if task.head is self.head)
         columns = find_columns(task, rows, name, text_columns, None, choice_columns, needs_label=False)
         encoded = encode(rows, columns, self.tokenizer, self.config.max_position_embeddings, name)
-        # Texts of like lengths go together, for little padding; the longest first, so that memory fails early.
-        order = sorted(range(len(encoded)), key=encoded["length"].__getitem__, reverse=True)
+        batches = batches_of_like_length(encoded["length"][:], self.batch_size)
         encoded = encoded.remove_columns("length")
         if self.multiple_choice:  # whose collator wants some
             encoded = encoded.add_column("labels", [0] * len(encoded))
-        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
         loader = DataLoader(encoded, batch_sampler=batches, collate_fn=self.collator)
-        results: list[dict[str, Any]] = [{} for _ in order]
-        progress = tqdm(loader, desc="Predicting", disable=len(order) < 2)
+        results: list[dict[str, Any]] = [{} for _ in range(len(rows))]
+        progress = tqdm(loader, desc="Predicting", disable=len(rows) < 2)
         for indices, batch in zip(batches, progress, strict=True):
             with torch.inference_mode():
                 logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
@@ -171,7 +184,7 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
     if (args.input_file is None) != (args.output_file is None):
         raise ValueError("--input_file and --output_file go together")
     rows = None if args.input_file is None else read_file(args.input_file)
-    predictor = Predictor(args.model, args.batch_size, args.bf16)
+    predictor = Predictor(args.model, args.batch_size, args.dtype)
     if rows is None:
         if predictor.multiple_choice:
             raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")

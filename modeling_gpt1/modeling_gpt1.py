@@ -127,27 +127,32 @@ def eager_attention_forward(
     return torch.matmul(weights, value).transpose(1, 2), weights  # (batch, queries, heads, head_dim)
 
 
-def dropout_mask(
+def kept_by_dropout(
     shape: torch.Size, p: float, dtype: torch.dtype, generator: torch.Generator | None = None
 ) -> torch.Tensor:
     """
-    On CPU, 0 with probability `p`, to the nearest 1 / 65,536, and 1 / (1 - p) elsewhere: 16 random bits an element,
-    drawn four elements at a time, take a tenth of the time of PyTorch's dropout, which draws each by itself.
+    On CPU, 0 with probability `p`, to the nearest 1 / 65,536, and 1 elsewhere: 16 random bits an element, drawn four
+    elements at a time, take a fifth of the time of PyTorch's dropout, which draws each by itself.
     """
     count, dropped = shape.numel(), round(p * 2**16)
     if dropped == 2**16:
         return torch.zeros(shape, dtype=dtype)
     bits = torch.empty(-(-count // 4), dtype=torch.long).random_(-(2**63), None, generator=generator).view(torch.short)
-    return bits[:count].ge_(dropped - 2**15).view(shape).to(dtype).mul_(1 / (1 - p))
+    return bits[:count].ge_(dropped - 2**15).view(shape).to(dtype)
 
 
 class GPT1Dropout(nn.Dropout):
     """`nn.Dropout` with a faster mask on CPU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
+        if not self.training or self.p in (0, 1) or x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
-        return x * dropout_mask(x.shape, self.p, x.dtype)
+        return x * kept_by_dropout(x.shape, self.p, x.dtype).mul_(1 / (1 - self.p))
+
+
+def masked_score(dtype: torch.dtype) -> float:
+    """Added to a score, it leaves no weight; finite, so that a row of padding, which sees nothing, is no NaN."""
+    return torch.finfo(dtype).min / 2
 
 
 class DroppedAttention(torch.autograd.Function):
@@ -163,6 +168,9 @@ class DroppedAttention(torch.autograd.Function):
         bias (`torch.FloatTensor` of shape `(batch or 1, heads or 1, queries, keys)`, *optional*): added to the scores.
         scaling, dropout (`float`).
         causal (`bool`): whether each of as many queries as keys sees no key after its own.
+
+    Returns:
+        `torch.FloatTensor` of shape `(batch, queries, heads, head_dim)`.
     """
 
     QUERIES = 128  # of a block
@@ -171,51 +179,55 @@ class DroppedAttention(torch.autograd.Function):
     @staticmethod
     def forward(ctx, query, key, value, bias, scaling, dropout, causal):
         ctx.seed = int(torch.randint(2**62, ()))
-        ctx.save_for_backward(query, key, value, bias)
         ctx.options = scaling, dropout, causal
+        # what is small is scaled, not the weights; contiguous, a block needs no copy of its own
+        query, key, value = (tensor.contiguous() for tensor in (query * scaling, key, value))
+        ctx.save_for_backward(query, key, value, bias)
         output = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
         with torch.autocast("cpu", enabled=False):
-            for batch, rows, keys, weights, mask in DroppedAttention._blocks(ctx, query, key, bias):
-                output[batch, rows] = (weights.mul_(mask) @ value[batch, :, keys]).transpose(1, 2)
-        return output
+            for batch, rows, keys, weights, kept in DroppedAttention._blocks(ctx, query, key, bias):
+                output[batch, rows] = (weights.mul_(kept) @ value[batch, :, keys]).transpose(1, 2)
+        return output.mul_(1 / (1 - dropout))
 
     @staticmethod
     def _blocks(ctx, query, key, bias):
-        """For each block: which examples, queries and keys; its attention weights; its dropout."""
-        scaling, dropout, causal = ctx.options
+        """For each block: which examples, queries and keys; its attention weights; which of them dropout keeps."""
+        _, dropout, causal = ctx.options
         examples, heads, length, _ = query.shape
         generator = torch.Generator().manual_seed(ctx.seed)
         step = min(DroppedAttention.QUERIES, length)
         together = max(1, DroppedAttention.WEIGHTS // (heads * step * key.shape[2]))
-        later = query.new_full((step, step), torch.finfo(query.dtype).min).triu(1) if causal else None
+        later = query.new_full((step, step), masked_score(query.dtype)).triu(1) if causal else None
         for first in range(0, examples, together):
             batch = slice(first, first + together)
             for start in range(0, length, step):
                 rows = slice(start, start + step)
                 keys = slice(0, start + step) if causal else slice(None)
-                scores = (query[batch, :, rows] @ key[batch, :, keys].transpose(2, 3)).mul_(scaling)
+                scores = query[batch, :, rows] @ key[batch, :, keys].transpose(2, 3)
                 if bias is not None:
                     scores += bias[batch if len(bias) > 1 else slice(None), :, rows, keys]
                 if causal:
                     own = scores[..., start:]
                     own += later[: own.shape[2], : own.shape[3]]
                 weights = scores.softmax(-1)
-                yield batch, rows, keys, weights, dropout_mask(weights.shape, dropout, weights.dtype, generator)
+                yield batch, rows, keys, weights, kept_by_dropout(weights.shape, dropout, weights.dtype, generator)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output):
         query, key, value, bias = ctx.saved_tensors
+        scaling, dropout, _ = ctx.options
+        grad_output = grad_output / (1 - dropout)
         grad_query = torch.empty_like(query)
         grad_key, grad_value = (torch.zeros_like(full_precision(tensor)) for tensor in (key, value))
-        for batch, rows, keys, weights, mask in DroppedAttention._blocks(ctx, query, key, bias):
+        for batch, rows, keys, weights, kept in DroppedAttention._blocks(ctx, query, key, bias):
             gradient = grad_output[batch, rows].transpose(1, 2)
-            grad_weights = (gradient @ value[batch, :, keys].transpose(2, 3)).mul_(mask)
-            grad_value[batch, :, keys] += mask.mul_(weights).transpose(2, 3) @ gradient
-            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.options[0])
+            grad_weights = (gradient @ value[batch, :, keys].transpose(2, 3)).mul_(kept)
+            grad_value[batch, :, keys] += kept.mul_(weights).transpose(2, 3) @ gradient
+            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype)
             grad_query[batch, :, rows] = grad_scores @ key[batch, :, keys]
             grad_key[batch, :, keys] += grad_scores.transpose(2, 3) @ query[batch, :, rows]
-        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None, None, None
+        return grad_query.mul_(scaling), grad_key.to(key.dtype), grad_value.to(value.dtype), None, None, None, None
 
 
 def dropped_attention_forward(
@@ -231,9 +243,8 @@ def dropped_attention_forward(
     """[`DroppedAttention`] as the attention of a layer; without a mask, a causal layer sees what came before."""
     bias = attention_mask
     if attention_mask is not None and attention_mask.dtype == torch.bool:
-        # a row that sees nothing is padding; all alike rather than nothing keeps it finite
-        lowest = torch.finfo(query.dtype).min
-        bias = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill_(~attention_mask, lowest)
+        bias = torch.zeros_like(attention_mask, dtype=query.dtype)
+        bias.masked_fill_(~attention_mask, masked_score(query.dtype))
     causal = attention_mask is None and module.is_causal and query.shape[2] == key.shape[2]
     return DroppedAttention.apply(query, key, value, bias, scaling, dropout, causal), None
 
@@ -269,7 +280,7 @@ class GPT1Attention(nn.Module):
         implementation = self.config._attn_implementation
         dropout = self.attention_dropout if self.training else 0.0
         on_cpu = query.device.type == "cpu" and not torch.compiler.is_compiling()
-        if dropout and implementation == "sdpa" and on_cpu:
+        if 0 < dropout < 1 and implementation == "sdpa" and on_cpu:
             attend = dropped_attention_forward
         else:
             attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
@@ -631,8 +642,11 @@ class TokenLoss(torch.autograd.Function):
         compute_states, compute_weight = states.to(dtype), weight.to(dtype)
         needs_states, needs_weight = ctx.needs_input_grad[:2]
         grad_states = torch.empty_like(compute_states) if needs_states else None
-        grad_weight = None
-        block = TokenLoss.CPU_BLOCK if device == "cpu" else TokenLoss.CHUNK
+        product = torch.zeros_like(compute_weight) if needs_weight else None
+        grad_weight = product
+        if needs_weight and len(states) > TokenLoss.CHUNK:
+            grad_weight = torch.zeros_like(full_precision(weight))
+        block, some = (TokenLoss.CPU_BLOCK, 512) if device == "cpu" else (TokenLoss.CHUNK, len(weight))
         # Large new tensors cost CPUs more than the work in them: the page faults.
         buffer = compute_states.new_empty(min(TokenLoss.CHUNK, len(states)), len(weight))
         scratch = full_precision(buffer[:0]).new_empty(2, min(block, len(states)), len(weight))
@@ -657,13 +671,10 @@ class TokenLoss(torch.autograd.Function):
                 if needs_states:
                     torch.mm(logits, compute_weight, out=grad_states[rows])
                 if needs_weight:
-                    product = logits.T @ chunk
-                    grad_weight = product if grad_weight is None else full_precision(grad_weight)
-                    if product is not grad_weight:
-                        for total, part in zip(grad_weight.split(4096), product.split(4096), strict=True):
-                            total += full_precision(part)
-        if needs_weight and grad_weight is None:
-            grad_weight = torch.zeros_like(compute_weight)
+                    torch.mm(logits.T, chunk, out=product)
+                    if grad_weight is not product:
+                        for first in range(0, len(weight), some):
+                            grad_weight[first : first + some] += full_precision(product[first : first + some])
         ctx.dtypes = states.dtype, weight.dtype
         ctx.save_for_backward(grad_states, grad_weight)
         return loss

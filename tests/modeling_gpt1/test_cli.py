@@ -19,7 +19,7 @@ from modeling_gpt1 import (
     GPT1ForSimilarity,
 )
 from modeling_gpt1.cli import COMMANDS, main
-from modeling_gpt1.inference import Predictor
+from modeling_gpt1.inference import Predictor, batches_of_like_length
 from modeling_gpt1.training.tasks import TASKS
 from tokenization import GPT1Tokenizer
 
@@ -167,10 +167,21 @@ def test_predictions_do_not_depend_on_order_or_batches(trained, task):
             assert probabilities[0] == pytest.approx(probabilities[1], abs=1e-6)
 
 
+def test_batches_are_of_like_length():
+    lengths = torch.randint(1, 300, (500,)).tolist()
+    batches = batches_of_like_length(lengths, 16)
+    assert sorted(index for batch in batches for index in batch) == list(range(500))
+    of_batch = [[lengths[index] for index in batch] for batch in batches]
+    assert all(len(batch) <= 16 and 2 * min(batch) >= max(batch) for batch in of_batch)
+    assert sum(of_batch, []) == sorted(lengths, reverse=True)
+    assert len(batches) <= 500 / 16 + 10  # a cut for each halving of the length
+    assert batches_of_like_length([], 16) == []
+
+
 def test_predict_in_bfloat16_is_close(trained):
     directory, data = trained["classification"]
     rows = datasets.Dataset.from_json(data)
-    exact, rounded = (Predictor(str(directory), bf16=bf16) for bf16 in (False, True))
+    exact, rounded = (Predictor(str(directory), dtype=dtype) for dtype in ("auto", "bfloat16"))
     assert exact.model.dtype == torch.float32 and rounded.model.dtype == torch.bfloat16
     for a, b in zip(exact(rows), rounded(rows), strict=True):
         assert b["probabilities"] == pytest.approx(a["probabilities"], abs=0.02)

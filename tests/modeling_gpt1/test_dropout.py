@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
-from modeling_gpt1.modeling_gpt1 import DroppedAttention, GPT1Dropout, dropout_mask
+from modeling_gpt1.modeling_gpt1 import DroppedAttention, GPT1Dropout, kept_by_dropout
 
 
 NOTHING = 1e-9  # rounds to no dropout, but takes the way of one
@@ -99,10 +99,10 @@ def test_dropout_drops_its_part_and_scales_the_rest(dtype, p):
 def test_dropout_at_its_ends_and_seeded():
     x = torch.randn(50, 3)
     assert torch.equal(GPT1Dropout(0.5).eval()(x), x) and torch.equal(GPT1Dropout(0.0)(x), x)
-    assert torch.equal(dropout_mask(x.shape, 1.0, x.dtype), torch.zeros_like(x))
+    assert torch.equal(kept_by_dropout(x.shape, 1.0, x.dtype), torch.zeros_like(x))
     assert torch.equal(GPT1Dropout(1.0)(x), torch.zeros_like(x))
     masks = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        masks.append(dropout_mask(x.shape, 0.5, x.dtype))
+        masks.append(kept_by_dropout(x.shape, 0.5, x.dtype))
     assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])
