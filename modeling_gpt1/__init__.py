@@ -17,6 +17,7 @@ from .modeling_gpt1 import (
     GPT1Model,
     GPT1PreTrainedModel,
 )
+from .quantization import quantize_int8
 
 
 def _register() -> None:
@@ -45,4 +46,5 @@ __all__ = [
     "GPT1ForSimilarity",
     "GPT1Model",
     "GPT1PreTrainedModel",
+    "quantize_int8",
 ]
