@@ -1,9 +1,9 @@
 """What every benchmark here does the same way: contenders take turns, medians, peak memory, a table and a JSON file.
 
-    from measure import alternate, comparison, peak_memory, report
+from measure import alternate, comparison, peak_memory, report
 
-    times = alternate({"ours": step, "gpt2": peer_step}, rounds=5)
-    report("training", [comparison("LM step, 4 x 256", times, "ours", "gpt2", items=1024, unit="tokens", least=1.2)])
+times = alternate({"ours": step, "gpt2": peer_step}, rounds=5)
+report("training", [comparison("LM step, 4 x 256", times, "ours", "gpt2", items=1024, unit="tokens", least=1.2)])
 """
 
 import ctypes
@@ -90,15 +90,22 @@ def memory_comparison(work: str, peer: str, our_bytes: int, peer_bytes: int, mos
 
 
 def report(name: str, rows: list[dict], device: str = "cpu") -> Path:
-    """Prints the rows as a Markdown table and writes them to `results/NAME.json` with versions and the device."""
+    """
+    Prints the rows as a Markdown table and writes them, the machine and the versions to `results/NAME.json`; rows of
+    other works, measured there on the same machine, stay.
+    """
     columns = ("work", "against", "ours", "peer", "ratio", "wanted")
     print("| " + " | ".join(columns) + " |\n|" + " --- |" * len(columns))
     for row in rows:
         bounds = [f"{bound} {row[bound]}" for bound in ("at least", "at most") if row.get(bound) is not None]
         print("| " + " | ".join([str(row[column]) for column in columns[:-1]] + ["".join(bounds)]) + " |")
     RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"{name}.json"
-    file.write_text(json.dumps({"machine": machine(device), "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    file, here = RESULTS / f"{name}.json", machine(device)
+    earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"machine": None}
+    if earlier["machine"] == here:
+        measured = {(row["work"], row["against"]) for row in rows}
+        rows = [row for row in earlier["rows"] if (row["work"], row["against"]) not in measured] + rows
+    file.write_text(json.dumps({"machine": here, "rows": rows}, indent=2) + "\n", encoding="utf-8")
     return file
 
 

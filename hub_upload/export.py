@@ -38,6 +38,7 @@ def export(
     format: Format = "gpt1",
     repo_id: str | None = None,
     check: bool = True,
+    model_only: bool = False,
 ) -> Path:
     """
     Writes a model as a folder that is complete on the Hub.
@@ -53,6 +54,7 @@ def export(
             model or a classification.
         repo_id: the name under which the card tells how to load it; the folder's own if None.
         check: whether to load it in a fresh process without this package, through every Auto class it claims.
+        model_only: go without a tokenizer where there is none.
 
     Returns:
         The folder.
@@ -68,22 +70,24 @@ def export(
     if output.is_dir() and any(output.iterdir()) or output.is_file():
         raise ValueError(f"{output} holds something already: choose another folder")
     with _quietly():
-        return _export(directory, output, format, repo_id or output.resolve().name, check)
+        return _export(directory, output, format, repo_id or output.resolve().name, check, model_only)
 
 
-def _export(directory: Path, output: Path, format: Format, name: str, check: bool) -> Path:
-    model, tokenizer = load(directory)
+def _export(directory: Path, output: Path, format: Format, name: str, check: bool, model_only: bool) -> Path:
+    model, tokenizer = load(directory, model_only)
     architecture = type(model).__name__
     if format == "openai-gpt":
         model = to_openai_gpt(model).eval()
         if not isinstance(model, (OpenAIGPTModel, *OPENAI_GPT_AUTO_CLASSES.values())):
             raise ValueError(f"no Auto class loads {architecture} in the format openai-gpt: export it as gpt1")
-        tokenizer.model_max_length = model.config.n_positions
+        if tokenizer is not None:
+            tokenizer.model_max_length = model.config.n_positions
     partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
         model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(partial)
         for path in files_of(directory):
             own = path.relative_to(directory)
             if path.suffix.lower() in _PAGES and str(own) not in (CARD, CURVE):
@@ -115,9 +119,9 @@ def _quietly() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load(directory: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load(directory: Path, model_only: bool = False) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """
-    A checkpoint's model, as the class that it was saved as, and its tokenizer.
+    A checkpoint's model, as the class that it was saved as, and its tokenizer, or with `model_only` None without one.
 
     Raises:
         OSError: none there.
@@ -130,14 +134,15 @@ def load(directory: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         raise ValueError(f"{directory} holds {architecture}: a gpt1 checkpoint is needed")
     if not list(directory.glob("*.safetensors")):
         raise ValueError(f"{directory} has no model.safetensors: save it with save_pretrained")
-    if not (directory / "tokenizer.json").is_file():
+    has_tokenizer = (directory / "tokenizer.json").is_file()
+    if not has_tokenizer and not model_only:
         raise ValueError(f"{directory} has no tokenizer.json: save the model's tokenizer beside it")
     model, info = classes[architecture].from_pretrained(directory, output_loading_info=True)
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(f"{directory} lacks {len(missing)} of the model's parameters, {missing[0]} for one")
-    tokenizer = GPT1Tokenizer.from_pretrained(directory)
-    if len(tokenizer) > model.config.vocab_size:
+    tokenizer = GPT1Tokenizer.from_pretrained(directory) if has_tokenizer else None
+    if tokenizer is not None and len(tokenizer) > model.config.vocab_size:
         raise ValueError(
             f"{directory} has a tokenizer of {len(tokenizer)} entries for a model of {model.config.vocab_size}"
         )

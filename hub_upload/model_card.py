@@ -1,14 +1,16 @@
 """
 The model card: a template filled from what the training run wrote; every number is one of `all_results.json`.
 
-What the run knows and its files do not tell, the task, the data and the settings, is kept beside the card in
-`card.json`, so that an export can write the card again under the repository's name.
+What the run knows and its files do not tell, the task or the corpus, the data and the settings, is kept beside the
+card in `card.json`, so that an export can write the card again under the repository's name.
 """
 
 import hashlib
 import json
 import os
+import shutil
 import sys
+import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,14 @@ from huggingface_hub.utils import validate_repo_id
 CARD, FACTS, CURVE = "README.md", "card.json", "loss.png"
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")
-_METRICS = ("accuracy", "f1", "matthews_correlation", "pearson", "spearmanr", "perplexity")
+# In the cards that Trainer writes, and that a model's or a tokenizer's own `push_to_hub` does.
+_GENERATED = (
+    b"has been generated automatically according to",
+    b"generated_from_trainer",
+    b"This model card has been automatically generated.",
+)
+_TASK_METRICS = ("accuracy", "f1", "matthews_correlation", "pearson", "spearmanr")
+_LANGUAGE_METRICS = ("loss", "word_perplexity", "perplexity")  # the longer of two endings first
 
 _CLASSIFY = """from transformers import pipeline
 
@@ -66,12 +75,17 @@ class _Kind:
     snippet: str
     example: str
     widget: str | None = None
+    metrics: tuple[str, ...] = _TASK_METRICS
 
 
 _KINDS = {
     "GPT1Model": _Kind("feature-extraction", "Hidden states of texts", _LOGITS, repr(_TEXT), _TEXT),
-    "GPT1ForCausalLM": _Kind("text-generation", "A language model", _GENERATE, f'"{_PROMPT}"', _PROMPT),
-    "GPT1ForMaskedLM": _Kind("fill-mask", "A model of texts from both sides", _LOGITS, f'"{_TEXT}"'),
+    "GPT1ForCausalLM": _Kind(
+        "text-generation", "A language model", _GENERATE, f'"{_PROMPT}"', _PROMPT, _LANGUAGE_METRICS
+    ),
+    "GPT1ForMaskedLM": _Kind(
+        "fill-mask", "A model of texts from both sides", _LOGITS, f'"{_TEXT}"', metrics=_LANGUAGE_METRICS
+    ),
     "GPT1ForSequenceClassification": _Kind(
         "text-classification", "A classifier of texts", _CLASSIFY, f'"{_TEXT}"', _TEXT
     ),
@@ -81,57 +95,68 @@ _KINDS = {
 }
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Facts:
     """
     What a card says beyond the model's own files; what is None is unknown, and the card says so.
 
     Attributes:
-        task: the task's name.
+        task: the task's name; None for a language model.
         dataset: the data set's Hub id, where it has one.
-        base_model: the checkpoint that was fine-tuned.
+        corpus: what the model was trained on, in words.
+        base_model: the checkpoint that was fine-tuned; None for one trained from scratch.
         settings: what to list of the training, by name; an empty one where there was none to tell of.
-        paper: the published metric and figure, in percent.
+        command: the command that trains it anew.
+        sample: text that it has generated.
+        paper: the published metric and figure, as the paper prints it: a perplexity, and all else in percent.
+        tags: further tags, beside those that every card has.
         written: the digest of the card as it was written, to tell whether somebody has edited it since.
     """
 
     task: str | None = None
     dataset: str | None = None
+    corpus: str | None = None
     base_model: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    command: str | None = None
+    sample: str | None = None
     paper: tuple[str, float] | None = None
+    tags: list[str] = field(default_factory=list)
     written: str | None = None
 
 
-def write_model_card(
-    directory: str | os.PathLike,
-    task: str,
-    dataset: str | None = None,
-    base_model: str | None = None,
-    settings: dict[str, Any] | None = None,
-    paper: tuple[str, float] | None = None,
-) -> Path:
+def write_model_card(directory: str | os.PathLike, **facts: Any) -> Path:
     """
-    Writes `README.md` and its picture into a directory that a training run has written.
+    Writes `README.md` and its picture into a directory that a training run has written; one that somebody has written
+    by hand stays as it is.
 
     Args:
-        directory: holds `config.json` and `all_results.json`.
-        task: the task's name.
-        dataset: the data set's Hub id, where it has one.
-        base_model: the checkpoint that was fine-tuned; None for one trained from scratch.
-        settings: what to list of the training, by name.
-        paper: the published metric and figure, in percent.
+        directory: holds `config.json`, `all_results.json` and `trainer_state.json`.
+        facts: those of [`Facts`] that are known, by name.
 
     Returns:
         The file.
     """
-    directory = Path(directory)
-    # Before the card, whose digest then completes them: an interruption leaves a card that is written again
-    facts = Facts(task, dataset, base_model, settings or {}, paper)
-    path = make_card(directory, directory, facts, directory.resolve().name)
-    facts.written = hashlib.sha256(path.read_bytes()).hexdigest()
-    (directory / FACTS).write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
-    return path
+    directory, known = Path(directory), Facts(**facts)
+    known.written = read_facts(directory).written
+    if not by_hand(directory / CARD, known):
+        card = make_card(directory, directory, known, directory.resolve().name)
+        known.written = hashlib.sha256(card.read_bytes()).hexdigest()
+    (directory / FACTS).write_text(json.dumps(asdict(known), indent=2) + "\n", encoding="utf-8")
+    return directory / CARD
+
+
+def read_facts(directory: Path) -> Facts:
+    """What was known when the directory's card was last written."""
+    return Facts(**_read_json(directory / FACTS))
+
+
+def by_hand(card: Path, facts: Facts) -> bool:
+    """Whether there is a card that somebody has written or edited, and neither this package nor transformers made."""
+    if not card.is_file():
+        return False
+    text = card.read_bytes()
+    return hashlib.sha256(text).hexdigest() != facts.written and not any(mark in text for mark in _GENERATED)
 
 
 def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> Path:
@@ -144,15 +169,9 @@ def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> P
         name: the repository's name.
         architecture: the model's class in this package, whatever format it is exported in.
     """
-    facts = Facts(**_read_json(source / FACTS))
-    card = source / CARD
-    if card.is_file():
-        text = card.read_bytes()
-        ours = hashlib.sha256(text).hexdigest() == facts.written
-        trainers = b"has been generated automatically according to" in text or b"generated_from_trainer" in text
-        if not (ours or trainers):
-            (output_dir / CARD).write_bytes(text)
-            return output_dir / CARD
+    facts = read_facts(source)
+    if by_hand(source / CARD, facts):
+        return Path(shutil.copyfile(source / CARD, output_dir / CARD))
     return make_card(source, output_dir, facts, name, architecture)
 
 
@@ -162,15 +181,18 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     kind = _KINDS[architecture or (config.get("architectures") or ["GPT1Model"])[0]]
     regression = config.get("problem_type") == "regression"
     labels = [] if regression or kind.tag != "text-classification" else list(config.get("id2label", {}).values())
-    results = read_results(source / "all_results.json")
+    results = read_results(source / "all_results.json", kind.metrics)
     base_model, dataset = _hub_id(facts.base_model), _hub_id(facts.dataset)
-    paper_metric, paper_value = facts.paper or (None, None)
+    published = {}
+    if facts.paper is not None:
+        metric, figure = facts.paper
+        published[metric] = f"{figure / 100:.3f}" if metric in _TASK_METRICS else f"{figure:.1f}"
     data = ModelCardData(
         language="en",
         license="mit",
         library_name="transformers",
         pipeline_tag=kind.tag,
-        tags=["gpt1", *(["custom_code"] if "auto_map" in config else [])],
+        tags=list(dict.fromkeys(["gpt1", *(["custom_code"] if "auto_map" in config else []), *facts.tags])),
         base_model=base_model,
         datasets=[dataset] if dataset else None,
         metrics=sorted({metric for _, metric, _ in results}) or None,
@@ -180,7 +202,7 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
             EvalResult(
                 task_type=kind.tag,
                 dataset_type=dataset or facts.task or "unknown",
-                dataset_name=facts.task or "unknown",
+                dataset_name=facts.task or facts.corpus or dataset or "unknown",
                 dataset_split=split,
                 metric_type=metric,
                 metric_value=value,
@@ -208,11 +230,12 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         snippet=snippet.format(name=name, trust=trust, example=kind.example, auto_class=auto_class),
         data=_data(facts, dataset),
         settings=facts.settings,
+        command=facts.command,
+        sample=facts.sample and textwrap.fill(facts.sample, 100),
         curve=draw_curve(source / "trainer_state.json", output_dir / CURVE),
-        results=[
-            (split, metric, value, paper_value / 100 if metric == paper_metric else None)
-            for split, metric, value in results
-        ],
+        language_model=kind.metrics is _LANGUAGE_METRICS,
+        results=results,
+        published=published,
         max_length=config.get("max_position_embeddings") or config.get("n_positions"),
     )
     path = output_dir / CARD
@@ -220,11 +243,11 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     return path
 
 
-def read_results(path: Path) -> list[tuple[str, str, float]]:
-    """Split, metric and value of every result that a run has written; none where there is no such file."""
+def read_results(path: Path, metrics: tuple[str, ...]) -> list[tuple[str, str, float]]:
+    """Split, metric and value of every such result that a run has written; none where there is no such file."""
     results = []
     for key, value in _read_json(path).items():
-        metric = next((metric for metric in _METRICS if key.endswith(f"_{metric}")), None)
+        metric = next((metric for metric in metrics if key.endswith(f"_{metric}")), None)
         if metric is not None and not key.startswith("train_"):
             split = key.removesuffix(f"_{metric}")
             results.append((split.replace("eval", "validation", 1), metric, value))
@@ -280,13 +303,13 @@ def _origin(facts: Facts, base_model: str | None) -> str:
         return f"Fine-tuned from [{base_model}](https://huggingface.co/{base_model})."
     if facts.base_model:  # a directory: where it lies on somebody's disk is nobody's business
         return f"Fine-tuned from `{Path(facts.base_model).name}`, which is not on the Hub."
-    return "Trained from scratch." if facts.task else "What it was trained from is unknown."
+    return "Trained from scratch." if facts.task or facts.corpus else "What it was trained from is unknown."
 
 
 def _data(facts: Facts, dataset: str | None) -> str:
-    if dataset:
-        return f"[{dataset}](https://huggingface.co/datasets/{dataset})" + (f", {facts.task}" if facts.task else "")
-    return f"files of one's own, for the task {facts.task}" if facts.task else "unknown"
+    link = f"[{dataset}](https://huggingface.co/datasets/{dataset})" if dataset else None
+    task = f"files of one's own, for the task {facts.task}" if facts.task and not dataset else facts.task
+    return ", ".join(part for part in (link, task, facts.corpus) if part) or "unknown"
 
 
 def _hub_id(name: str | None) -> str | None:

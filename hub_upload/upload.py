@@ -7,6 +7,7 @@ repository's content as it was, and what has arrived by then is not sent again.
 """
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_session, get_token
 from huggingface_hub.errors import (
+    EntryNotFoundError,
     HfHubHTTPError,
     HFValidationError,
     OfflineModeIsEnabled,
@@ -26,6 +28,7 @@ from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
 from .export import Format, export
+from .model_card import CARD, Facts, by_hand
 from .refusals import readable_size, refuse, refuse_size, scrub
 from .space import write_space
 
@@ -61,6 +64,7 @@ class PushResult:
     What a push did, or with `dry_run` would do.
 
     Attributes:
+        repo_url: the repository.
         url: the repository, the branch or the pull request.
         changes: every file.
         commit: the commit that holds the files; None after a dry run.
@@ -69,6 +73,7 @@ class PushResult:
         space: the same of the Space, where one was asked for.
     """
 
+    repo_url: str
     url: str
     changes: list[Change]
     commit: str | None = None
@@ -86,10 +91,12 @@ def push(
     create_pr: bool = False,
     tag: str | None = None,
     commit_message: str | None = None,
+    commit_description: str | None = None,
     dry_run: bool = False,
     max_size: int | str = "5GB",
     format: Format = "gpt1",
     space: bool = False,
+    model_only: bool = False,
     token: str | None = None,
 ) -> PushResult:
     """
@@ -103,10 +110,13 @@ def push(
         create_pr: open a pull request with the commit instead; an open one with the same files is taken for it.
         tag: a tag for the commit.
         commit_message: the commit's title, and the pull request's.
+        commit_description: what the commit, or the pull request, says beyond its title.
         dry_run: send nothing, and tell what would change.
         max_size: refuse to send more bytes than this, a number or like "5GB".
         format: `"gpt1"`, with its code, or `"openai-gpt"`, which transformers loads without remote code.
         space: also put a Gradio app for the model's task into a Space of the same name.
+        model_only: go without a tokenizer where there is none, and leave the card that the repository has, unless
+            transformers made it.
         token: the login; by default the saved one, or HF_TOKEN.
 
     Returns:
@@ -138,7 +148,15 @@ def push(
                 repo_id = f"{patiently(upload.api.whoami)['name']}/{repo_id}"
                 upload = _Upload(upload.api, repo_id, secret, "model")
             with TemporaryDirectory() as temporary:
-                exported = export(directory, Path(temporary) / "export", format=format, repo_id=upload.repo_id)
+                exported = export(
+                    directory,
+                    Path(temporary) / "export",
+                    format=format,
+                    repo_id=upload.repo_id,
+                    model_only=model_only,
+                )
+                if model_only:
+                    upload.keep_card(exported, revision or "main")
                 refuse(exported, secret)
                 files = {
                     path.relative_to(exported).as_posix(): path
@@ -151,7 +169,7 @@ def push(
                 if dry_run:
                     result = upload.preview(files, revision)
                 else:
-                    result = upload.run(files, message, private, revision, create_pr, tag)
+                    result = upload.run(files, message, private, revision, create_pr, tag, commit_description)
                 if space:
                     upload = _Upload(upload.api, upload.repo_id, secret, "space")
                     result.space = upload.preview(app, None) if dry_run else upload.run(app, message, private)
@@ -242,7 +260,7 @@ class _Upload:
         except (_HTTPError, OfflineModeIsEnabled):
             notes.append("the Hub was not reached: what would change is not known")
             changes = [Change(name, path.stat().st_size, None) for name, path in files.items()]
-        return PushResult(self.url, changes, notes=notes)
+        return PushResult(self.url, self.url, changes, notes=notes)
 
     def run(
         self,
@@ -252,6 +270,7 @@ class _Upload:
         revision: str | None = None,
         create_pr: bool = False,
         tag: str | None = None,
+        description: str | None = None,
     ) -> PushResult:
         """The push itself."""
         api, branch = self.api, revision or "main"
@@ -268,7 +287,7 @@ class _Upload:
         if changes is None:  # a repository without a commit
             changes = [Change(name, path.stat().st_size, "add") for name, path in files.items()]
         changed = [change.path for change in changes if change.action != "keep"]
-        result = PushResult(self.url if branch == "main" else f"{self.url}/tree/{branch}", changes, head)
+        result = PushResult(self.url, self.url if branch == "main" else f"{self.url}/tree/{branch}", changes, head)
         if tag in tags and (changed or tags[tag] != head):
             raise ValueError(f"the tag {tag} is taken by another commit of {self.repo_id}: choose another one")
         if create_pr and changed and (pull_request := patiently(lambda: self.pull_request(files, message))):
@@ -292,7 +311,7 @@ class _Upload:
         if changed:
             try:
                 result.commit, url = patiently(
-                    lambda: self.commit(operations, message, branch, head, create_pr),
+                    lambda: self.commit(operations, message, description, branch, head, create_pr),
                     lambda: self.pull_request(files, message) if create_pr else self.landed(files, branch, head),
                 )
             except BaseException:
@@ -304,6 +323,17 @@ class _Upload:
             self.note = f"the files are there, only the tag {tag} is missing: run again"
             patiently(lambda: api.create_tag(**self.where, tag=tag, revision=result.commit, exist_ok=True))
         return result
+
+    def keep_card(self, exported: Path, revision: str) -> None:
+        """Puts the repository's own card in the place of the export's, if somebody has written one."""
+        with TemporaryDirectory() as temporary:
+            keywords = self.where | {"filename": CARD, "revision": revision, "local_dir": temporary}
+            try:
+                card = Path(patiently(lambda: self.api.hf_hub_download(**keywords)))
+            except (RepositoryNotFoundError, RevisionNotFoundError, EntryNotFoundError):
+                return
+            if by_hand(card, Facts()):
+                shutil.copyfile(card, exported / CARD)
 
     def changes(self, files: dict[str, Path], revision: str) -> list[Change]:
         """Each file against what a revision has."""
@@ -324,13 +354,20 @@ class _Upload:
         return changes
 
     def commit(
-        self, operations: list[CommitOperationAdd], message: str, branch: str, parent: str | None, create_pr: bool
+        self,
+        operations: list[CommitOperationAdd],
+        message: str,
+        description: str | None,
+        branch: str,
+        parent: str | None,
+        create_pr: bool,
     ) -> tuple[str, str | None]:
         """The commit's id, and the pull request's address."""
         info = self.api.create_commit(
             **self.where,
             operations=operations,
             commit_message=message,
+            commit_description=description,
             revision=branch,
             create_pr=create_pr,
             parent_commit=parent,  # what is published meanwhile by somebody else is not overwritten

@@ -16,9 +16,12 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers import HfArgumentParser
 
 
-def _parse(command: str, dataclasses: tuple[type, ...], arguments: Sequence[str]) -> tuple[Any, ...]:
+def _parse(
+    command: str, dataclasses: tuple[type, ...], arguments: Sequence[str], defaults: dict[str, Any] | None = None
+) -> tuple[Any, ...]:
     description = (dataclasses[0].__doc__ or "").strip()
     parser = HfArgumentParser(dataclasses, prog=f"gpt1 {command}", description=description)
+    parser.set_defaults(**defaults or {})
     return parser.parse_args_into_dataclasses(list(arguments), look_for_args_file=False)
 
 
@@ -26,6 +29,18 @@ def _finetune(arguments: Sequence[str]) -> None:
     from .training.finetune import FinetuningArguments, TaskArguments, finetune
 
     finetune(*_parse("finetune", (TaskArguments, FinetuningArguments), arguments))
+
+
+def _pretrain(arguments: Sequence[str]) -> None:
+    from .training.pretrain import RECIPES, CorpusArguments, PretrainingArguments, pretrain
+
+    dataclasses = (CorpusArguments, PretrainingArguments)
+    # A configuration brings settings of its own, which the flags beside it override.
+    config = argparse.ArgumentParser(add_help=False)
+    config.add_argument("--config", default=CorpusArguments.config)
+    recipe = RECIPES.get(config.parse_known_args(arguments)[0].config, {})
+    command = "gpt1 " + shlex.join(["pretrain", *arguments])
+    pretrain(*_parse("pretrain", dataclasses, arguments, recipe), command=command)
 
 
 def _predict(arguments: Sequence[str]) -> None:
@@ -108,6 +123,7 @@ def _push(arguments: Sequence[str]) -> None:
 
 
 COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
+    "pretrain": (_pretrain, "train a language model from texts"),
     "finetune": (_finetune, "fine-tune a model on a task"),
     "predict": (_predict, "label texts with a fine-tuned model"),
     "generate": (_generate, "continue a text"),

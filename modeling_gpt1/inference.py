@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import (
     DataCollatorForMultipleChoice,
@@ -52,6 +53,10 @@ class PredictArguments:
         metadata={"help": "The column that lists a multiple choice's answers, or a column for each answer."},
     )
     batch_size: int = field(default=32, metadata={"help": "Texts at a time."})
+    bf16: bool = field(
+        default=False,
+        metadata={"help": "Compute in bfloat16: faster on processors that know it, probabilities to two digits."},
+    )
 
 
 @dataclass
@@ -86,15 +91,17 @@ class Predictor:
     Args:
         path (`str`): a fine-tuned checkpoint, a directory or a Hub id.
         batch_size (`int`): texts at a time.
+        bf16 (`bool`): compute in bfloat16 rather than in the checkpoint's dtype.
 
     Raises:
         OSError: no checkpoint there.
         ValueError: a checkpoint without a task head.
     """
 
-    def __init__(self, path: str, batch_size: int = 32):
+    def __init__(self, path: str, batch_size: int = 32, bf16: bool = False):
         self.path = path
         self.batch_size = batch_size
+        self.dtype = torch.bfloat16 if bf16 else "auto"
         self.config = load_config(path)
         self.head = task_head(path, self.config)
         self.tokenizer = GPT1Tokenizer.from_pretrained(path)
@@ -107,7 +114,7 @@ class Predictor:
     def model(self) -> GPT1TaskModel:
         """The model, loaded when it is first needed, on the GPU if there is one."""
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return self.head.from_pretrained(self.path, config=self.config).eval().to(device)
+        return self.head.from_pretrained(self.path, config=self.config, dtype=self.dtype).eval().to(device)
 
     def __call__(
         self,
@@ -132,10 +139,11 @@ class Predictor:
         encoded = encoded.remove_columns("length")
         if self.multiple_choice:  # whose collator wants some
             encoded = encoded.add_column("labels", [0] * len(encoded))
+        batches = [order[start : start + self.batch_size] for start in range(0, len(order), self.batch_size)]
+        loader = DataLoader(encoded, batch_sampler=batches, collate_fn=self.collator)
         results: list[dict[str, Any]] = [{} for _ in order]
-        for start in tqdm(range(0, len(order), self.batch_size), desc="Predicting", disable=len(order) < 2):
-            indices = order[start : start + self.batch_size]
-            batch = self.collator([encoded[index] for index in indices])
+        progress = tqdm(loader, desc="Predicting", disable=len(order) < 2)
+        for indices, batch in zip(batches, progress, strict=True):
             with torch.inference_mode():
                 logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
             for index, result in zip(indices, self._results(logits.float().cpu()), strict=True):
@@ -170,7 +178,7 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
     if (args.input_file is None) != (args.output_file is None):
         raise ValueError("--input_file and --output_file go together")
     rows = None if args.input_file is None else read_file(args.input_file)
-    predictor = Predictor(args.model, args.batch_size)
+    predictor = Predictor(args.model, args.batch_size, args.bf16)
     if rows is None:
         if predictor.multiple_choice:
             raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")

@@ -128,6 +128,117 @@ def eager_attention_forward(
     return torch.matmul(weights, value).transpose(1, 2), weights  # (batch, queries, heads, head_dim)
 
 
+def dropout_mask(
+    shape: torch.Size, p: float, dtype: torch.dtype, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """
+    On CPU, 0 with probability `p`, to the nearest 1 / 65,536, and 1 / (1 - p) elsewhere: 16 random bits an element,
+    drawn four elements at a time, take a tenth of the time of PyTorch's dropout, which draws each by itself.
+    """
+    count, dropped = shape.numel(), round(p * 2**16)
+    if dropped == 2**16:
+        return torch.zeros(shape, dtype=dtype)
+    bits = torch.empty(-(-count // 4), dtype=torch.long).random_(-(2**63), None, generator=generator).view(torch.short)
+    return bits[:count].ge_(dropped - 2**15).view(shape).to(dtype).mul_(1 / (1 - p))
+
+
+class GPT1Dropout(nn.Dropout):
+    """`nn.Dropout` with a faster mask on CPU."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training or self.p == 0 or x.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(x)
+        return x * dropout_mask(x.shape, self.p, x.dtype)
+
+
+class DroppedAttention(torch.autograd.Function):
+    """
+    dropout(softmax(Q K^T * scaling + mask)) V on CPU, where PyTorch's fused kernels know no dropout, without ever
+    holding all weights.
+
+    A block of queries at a time, against the keys that a causal one can see; the backward pass computes the weights
+    again and draws the same dropout again.
+
+    Args of `apply`:
+        query, key, value (`torch.FloatTensor` of shape `(batch, heads, queries or keys, head_dim)`).
+        bias (`torch.FloatTensor` of shape `(batch or 1, heads or 1, queries, keys)`, *optional*): added to the scores.
+        scaling, dropout (`float`).
+        causal (`bool`): whether each of as many queries as keys sees no key after its own.
+    """
+
+    QUERIES = 128  # of a block
+    WEIGHTS = 2**20  # of a block, about: 2 MB of bfloat16
+
+    @staticmethod
+    def forward(ctx, query, key, value, bias, scaling, dropout, causal):
+        ctx.seed = int(torch.randint(2**62, ()))
+        ctx.save_for_backward(query, key, value, bias)
+        ctx.options = scaling, dropout, causal
+        output = torch.empty_like(query.transpose(1, 2), memory_format=torch.contiguous_format)
+        with torch.autocast("cpu", enabled=False):
+            for batch, rows, keys, weights, mask in DroppedAttention._blocks(ctx, query, key, bias):
+                output[batch, rows] = (weights.mul_(mask) @ value[batch, :, keys]).transpose(1, 2)
+        return output
+
+    @staticmethod
+    def _blocks(ctx, query, key, bias):
+        """For each block: which examples, queries and keys; its attention weights; its dropout."""
+        scaling, dropout, causal = ctx.options
+        examples, heads, length, _ = query.shape
+        generator = torch.Generator().manual_seed(ctx.seed)
+        step = min(DroppedAttention.QUERIES, length)
+        together = max(1, DroppedAttention.WEIGHTS // (heads * step * key.shape[2]))
+        later = query.new_full((step, step), torch.finfo(query.dtype).min).triu(1) if causal else None
+        for first in range(0, examples, together):
+            batch = slice(first, first + together)
+            for start in range(0, length, step):
+                rows = slice(start, start + step)
+                keys = slice(0, start + step) if causal else slice(None)
+                scores = (query[batch, :, rows] @ key[batch, :, keys].transpose(2, 3)).mul_(scaling)
+                if bias is not None:
+                    scores += bias[batch if len(bias) > 1 else slice(None), :, rows, keys]
+                if causal:
+                    own = scores[..., start:]
+                    own += later[: own.shape[2], : own.shape[3]]
+                weights = scores.softmax(-1)
+                yield batch, rows, keys, weights, dropout_mask(weights.shape, dropout, weights.dtype, generator)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output):
+        query, key, value, bias = ctx.saved_tensors
+        grad_query = torch.empty_like(query)
+        grad_key, grad_value = (torch.zeros_like(full_precision(tensor)) for tensor in (key, value))
+        for batch, rows, keys, weights, mask in DroppedAttention._blocks(ctx, query, key, bias):
+            gradient = grad_output[batch, rows].transpose(1, 2)
+            grad_weights = (gradient @ value[batch, :, keys].transpose(2, 3)).mul_(mask)
+            grad_value[batch, :, keys] += mask.mul_(weights).transpose(2, 3) @ gradient
+            grad_scores = torch._softmax_backward_data(grad_weights, weights, -1, weights.dtype).mul_(ctx.options[0])
+            grad_query[batch, :, rows] = grad_scores @ key[batch, :, keys]
+            grad_key[batch, :, keys] += grad_scores.transpose(2, 3) @ query[batch, :, rows]
+        return grad_query, grad_key.to(key.dtype), grad_value.to(value.dtype), None, None, None, None
+
+
+def dropped_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float,
+    **kwargs,
+) -> tuple[torch.Tensor, None]:
+    """[`DroppedAttention`] as the attention of a layer; without a mask, a causal layer sees what came before."""
+    bias = attention_mask
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        # a row that sees nothing is padding; all alike rather than nothing keeps it finite
+        lowest = torch.finfo(query.dtype).min
+        bias = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill_(~attention_mask, lowest)
+    causal = attention_mask is None and module.is_causal and query.shape[2] == key.shape[2]
+    return DroppedAttention.apply(query, key, value, bias, scaling, dropout, causal), None
+
+
 class GPT1Attention(nn.Module):
     """Masked multi-head self-attention with one fused projection for queries, keys and values."""
 
@@ -156,16 +267,20 @@ class GPT1Attention(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, length, head_dim)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
-        attend: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
+        implementation = self.config._attn_implementation
+        dropout = self.attention_dropout if self.training else 0.0
+        on_cpu = query.device.type == "cpu" and not torch.compiler.is_compiling()
+        if dropout and implementation == "sdpa" and on_cpu:
+            attend = dropped_attention_forward
+        else:
+            attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         output, weights = attend(
             self,
             query,
             key,
             value,
             attention_mask,
-            dropout=self.attention_dropout if self.training else 0.0,
+            dropout=dropout,
             scaling=self.scaling,
             sliding_window=self.config.attention_window,
             **kwargs,
@@ -197,7 +312,7 @@ class GPT1Layer(GradientCheckpointingLayer):
         self.attn_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.mlp = GPT1MLP(config)
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = GPT1Dropout(config.hidden_dropout)
 
     def forward(
         self,
@@ -362,7 +477,7 @@ class GPT1Model(GPT1PreTrainedModel):
             self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         else:
             self.embed_positions = SinusoidalPositions(config)
-        self.dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = GPT1Dropout(config.embedding_dropout)
         self.layers = nn.ModuleList([GPT1Layer(config, index) for index in range(config.num_hidden_layers)])
         if config.norm_position == "pre":
             self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -522,9 +637,11 @@ class TokenLoss(torch.autograd.Function):
         compute_states, compute_weight = states.to(dtype), weight.to(dtype)
         needs_states, needs_weight = ctx.needs_input_grad[:2]
         grad_states = torch.empty_like(compute_states) if needs_states else None
-        grad_weight = torch.zeros_like(full_precision(weight)) if needs_weight else None
-        buffer = compute_states.new_empty(min(TokenLoss.CHUNK, len(states)), len(weight))
+        grad_weight = None
         block = TokenLoss.CPU_BLOCK if device == "cpu" else TokenLoss.CHUNK
+        # Large new tensors cost CPUs more than the work in them: the page faults.
+        buffer = compute_states.new_empty(min(TokenLoss.CHUNK, len(states)), len(weight))
+        scratch = full_precision(buffer[:0]).new_empty(2, min(block, len(states)), len(weight))
         loss = shares.new_zeros(())
         with torch.autocast(device, enabled=False):
             for start in range(0, len(states), TokenLoss.CHUNK):
@@ -534,7 +651,8 @@ class TokenLoss(torch.autograd.Function):
                 pieces = (tensor.split(block) for tensor in (logits, targets[rows, None], shares[rows, None]))
                 for piece, target, share in zip(*pieces, strict=True):
                     at_target, highest = piece.gather(1, target), piece.amax(1, keepdim=True)
-                    gradient = full_precision(piece).softmax(1)
+                    wide, gradient = scratch[:, : len(piece)]
+                    torch.softmax(wide.copy_(piece), 1, out=gradient)
                     # log(sum(exp)) is the highest logit less the logarithm of its probability
                     loss_of_row = full_precision(highest - at_target) - gradient.amax(1, keepdim=True).log()
                     loss += (loss_of_row * share).sum()
@@ -545,20 +663,23 @@ class TokenLoss(torch.autograd.Function):
                 if needs_states:
                     torch.mm(logits, compute_weight, out=grad_states[rows])
                 if needs_weight:
-                    grad_weight += logits.T @ chunk
-        ctx.save_for_backward(
-            None if grad_states is None else grad_states.to(states.dtype),
-            None if grad_weight is None else grad_weight.to(weight.dtype),
-        )
+                    product = logits.T @ chunk
+                    grad_weight = product if grad_weight is None else full_precision(grad_weight)
+                    if product is not grad_weight:
+                        for total, part in zip(grad_weight.split(4096), product.split(4096), strict=True):
+                            total += full_precision(part)
+        if needs_weight and grad_weight is None:
+            grad_weight = torch.zeros_like(compute_weight)
+        ctx.dtypes = states.dtype, weight.dtype
+        ctx.save_for_backward(grad_states, grad_weight)
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_loss):
-        grad_states, grad_weight = ctx.saved_tensors
+        grads = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return (
-            None if grad_states is None else grad_states * grad_loss,
-            None if grad_weight is None else grad_weight * grad_loss,
+            *(None if grad is None else grad.to(dtype, copy=True).mul_(grad_loss) for grad, dtype in grads),
             None,
             None,
         )
@@ -569,17 +690,17 @@ def loss_and_logits(
     weight: torch.Tensor,
     targets: torch.LongTensor | None,
     num_items_in_batch: torch.Tensor | int | None,
-    training: bool,
+    skip_logits: bool,
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """
     Cross-entropy at the `targets` `(batch, length)` that are not -100, their mean or their sum over
-    `num_items_in_batch`; and the logits `(batch, length, vocab_size)`, but for a training step.
+    `num_items_in_batch`; and the logits `(batch, length, vocab_size)`, unless there are targets and they are skipped.
     """
     if targets is None:
         return None, F.linear(states, weight)
     counted = targets != IGNORED
     items = counted.sum() if num_items_in_batch is None else num_items_in_batch
-    if training:
+    if skip_logits:
         states, targets = states[counted], targets[counted]
         shares = full_precision(states.new_ones(len(targets))) / items
         return TokenLoss.apply(states, weight, targets, shares), None
@@ -701,6 +822,7 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> CausalLMOutputWithPast:
         r"""
@@ -712,10 +834,12 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
                 what to divide the summed loss by, in place of the number of targets here; `Trainer` passes the number
                 in all the batches that it accumulates.
+            skip_logits (`bool`, *optional*):
+                with `labels`, whether to compute logits only when the output is asked for them: the loss alone takes
+                a fraction of the memory. By default, while training.
 
         Returns:
-            [`GPT1CausalLMOutput`], `logits` of shape `(batch, length, vocab_size)`; with `labels`, while training,
-            they are computed when they are asked for: the loss alone takes a fraction of the time and memory.
+            [`GPT1CausalLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
         if labels is not None and use_cache is None:
             use_cache = False
@@ -742,7 +866,8 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
         else:
             weight = output_weight(self.lm_head, self.model.embed_tokens, matrix)
             targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)[:, kept]
-            loss, logits = loss_and_logits(states, weight, targets, num_items_in_batch, self.training)
+            skip_logits = self.training if skip_logits is None else skip_logits
+            loss, logits = loss_and_logits(states, weight, targets, num_items_in_batch, skip_logits)
         output = GPT1CausalLMOutput(
             loss=loss,
             logits=logits,
@@ -847,24 +972,26 @@ class GPT1ForMaskedLM(GPT1PreTrainedModel):
         token_type_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> MaskedLMOutput:
         r"""
         Args, beside those of [`GPT1Model.forward`]:
             labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 the token to find at each masked position, -100 elsewhere; not shifted.
-            num_items_in_batch (`torch.Tensor` or `int`, *optional*): as in [`GPT1ForCausalLM.forward`].
+            num_items_in_batch (`torch.Tensor` or `int`, *optional*), skip_logits (`bool`, *optional*):
+                as in [`GPT1ForCausalLM.forward`].
 
         Returns:
-            [`GPT1MaskedLMOutput`], `logits` of shape `(batch, length, vocab_size)`, as in
-            [`GPT1ForCausalLM.forward`].
+            [`GPT1MaskedLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
         kwargs["use_cache"] = False
         matrix = kwargs["token_embeddings"] = self.model.dropped_token_embeddings()
         outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, token_type_ids, **kwargs)
         states = outputs.last_hidden_state
         weight = output_weight(self.lm_head, self.model.embed_tokens, matrix)
-        loss, logits = loss_and_logits(states, weight, labels, num_items_in_batch, self.training)
+        skip_logits = self.training if skip_logits is None else skip_logits
+        loss, logits = loss_and_logits(states, weight, labels, num_items_in_batch, skip_logits)
         output = GPT1MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -887,7 +1014,7 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         super().__init__(config)
         self.loss_type = "ForSequenceClassification"
         self.model = GPT1Model(config)
-        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.dropout = GPT1Dropout(config.classifier_dropout)
         self.score = nn.Linear(config.hidden_size, num_scores)
         self.post_init()
 

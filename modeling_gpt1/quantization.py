@@ -1,5 +1,7 @@
 """Weights of 8 bits for CPU: a quarter of the memory that a token's computation has to read."""
 
+import warnings
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -18,7 +20,9 @@ class Int8Linear(nn.Module):
         super().__init__()
         weight = linear.weight.detach().float()  # (out, in)
         scales = weight.abs().amax(1).clamp(min=torch.finfo(torch.float32).tiny).double() / 127
-        quantized = torch.quantize_per_channel(weight, scales, torch.zeros(len(scales)).long(), 0, torch.qint8)
+        with warnings.catch_warnings():  # the kernels have no other way in than this deprecated kind of tensor
+            warnings.simplefilter("ignore", UserWarning)
+            quantized = torch.quantize_per_channel(weight, scales, torch.zeros(len(scales)).long(), 0, torch.qint8)
         bias = None if linear.bias is None else linear.bias.detach().float()
         self.packed = torch.ops.quantized.linear_prepack(quantized, bias)
 

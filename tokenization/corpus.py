@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 
@@ -9,13 +10,13 @@ from pathlib import Path
 TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 TEXTS = (".txt", ".text", ".md")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")  # owner/name, and a configuration after a colon
-LINES_AT_A_TIME = 1 << 22  # characters
+LINES_AT_A_TIME = 1 << 22  # bytes
 
 
 def read_texts(source: str | PathLike | Iterable[str | PathLike], text_column: str = "text") -> Iterator[str]:
     """The texts of `source`: one path or Hub id; a list of paths that all exist; or texts, as they are.
 
-    Raises `ValueError` for bytes, and as `read_paths` does.
+    Raises `ValueError` for bytes, and as `read_books` does.
     """
     if isinstance(source, (bytes, bytearray)):
         raise ValueError("a corpus is a path or texts (str), not bytes")
@@ -27,9 +28,25 @@ def read_texts(source: str | PathLike | Iterable[str | PathLike], text_column: s
 
 
 def read_paths(paths: Iterable[str | PathLike], text_column: str = "text") -> Iterator[str]:
-    """The texts of files, folders (every text or table in them) and Hub data sets (`owner/name[:configuration]`).
+    """The texts of [`read_books`], one after the other."""
+    return chain.from_iterable(texts for _, texts in read_books(paths, text_column))
 
-    Tables (JSON lines, CSV, Parquet) and data sets give their column `text_column`.
+
+def read_books(
+    paths: Iterable[str | PathLike], text_column: str = "text", encoding_errors: str = "strict"
+) -> Iterator[tuple[str, Iterator[str]]]:
+    """The books of files, folders (every text or table in them) and Hub data sets (`owner/name[:configuration]`).
+
+    A text file is a book; it comes in blocks of whole lines. Of tables (JSON lines, CSV, Parquet) and data sets each
+    row's column `text_column` is one.
+
+    Args:
+        paths: where they are.
+        text_column: of tables and data sets.
+        encoding_errors: what becomes of bytes that are not UTF-8 in a text file: as in `bytes.decode`.
+
+    Returns:
+        The name of each book with its text, to be taken before the next one is.
 
     Raises:
         OSError: a path that is neither there nor the form of a Hub id, or a data set that cannot be reached.
@@ -37,17 +54,39 @@ def read_paths(paths: Iterable[str | PathLike], text_column: str = "text") -> It
     """
     for path in paths:
         if not _exists(path):
-            if not isinstance(path, str) or not HUB_ID.fullmatch(path):
-                raise FileNotFoundError(f"{path}: no such file or folder")
-            yield from _data_set(path, text_column)
-        elif Path(path).is_dir():
-            files = [f for f in sorted(Path(path).rglob("*")) if f.suffix.lower() in (*TEXTS, *TABLES) and f.is_file()]
-            if not files:
-                raise ValueError(f"{path}: no text in this folder ({' '.join((*TEXTS, *TABLES))})")
-            for file in files:
-                yield from _file(file, text_column)
-        else:
-            yield from _file(Path(path), text_column)
+            identifier, configuration = hub_id(path)
+            yield from _rows(str(path), text_column, identifier, name=configuration)
+            continue
+        for file in files_of(path):
+            if file.suffix.lower() in TABLES:
+                options = {"delimiter": "\t"} if file.suffix.lower() == ".tsv" else {}
+                yield from _rows(str(file), text_column, TABLES[file.suffix.lower()], data_files=str(file), **options)
+            else:
+                yield str(file), _blocks(file, encoding_errors)
+
+
+def files_of(path: str | PathLike) -> list[Path]:
+    """The texts and tables in a folder, sorted; or the file itself.
+
+    Raises `ValueError` for a folder without any.
+    """
+    if not Path(path).is_dir():
+        return [Path(path)]
+    files = [f for f in sorted(Path(path).rglob("*")) if f.suffix.lower() in (*TEXTS, *TABLES) and f.is_file()]
+    if not files:
+        raise ValueError(f"{path}: no text in this folder ({' '.join((*TEXTS, *TABLES))})")
+    return files
+
+
+def hub_id(path: str | PathLike) -> tuple[str, str | None]:
+    """The data set and its configuration that `owner/name[:configuration]` names.
+
+    Raises `FileNotFoundError` for what has not this form.
+    """
+    if not isinstance(path, str) or not HUB_ID.fullmatch(path):
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    identifier, _, configuration = path.partition(":")
+    return identifier, configuration or None
 
 
 def _exists(path: str | PathLike) -> bool:
@@ -59,25 +98,18 @@ def _exists(path: str | PathLike) -> bool:
         return False
 
 
-def _file(path: Path, text_column: str) -> Iterator[str]:
-    if path.suffix.lower() in TABLES:
-        options = {"delimiter": "\t"} if path.suffix.lower() == ".tsv" else {}
-        yield from _rows(str(path), text_column, TABLES[path.suffix.lower()], data_files=str(path), **options)
-        return
-    with path.open(encoding="utf-8", newline="") as lines:
-        try:
-            while block := lines.readlines(LINES_AT_A_TIME):
-                yield "".join(block)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path}: not UTF-8 text ({error.reason})") from error
+def _blocks(path: Path, encoding_errors: str) -> Iterator[str]:
+    offset = 0
+    with path.open("rb") as lines:
+        while block := b"".join(lines.readlines(LINES_AT_A_TIME)):
+            try:
+                yield block.decode("utf-8", encoding_errors)
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{path}: not UTF-8 text at byte {offset + error.start} ({error.reason})") from error
+            offset += len(block)
 
 
-def _data_set(name: str, text_column: str) -> Iterator[str]:
-    identifier, _, configuration = name.partition(":")
-    yield from _rows(name, text_column, identifier, name=configuration or None)
-
-
-def _rows(label: str, text_column: str, *arguments, **options) -> Iterator[str]:
+def _rows(label: str, text_column: str, *arguments, **options) -> Iterator[tuple[str, Iterator[str]]]:
     from datasets import load_dataset
 
     try:
@@ -90,6 +122,6 @@ def _rows(label: str, text_column: str, *arguments, **options) -> Iterator[str]:
         return
     if text_column not in first:
         raise ValueError(f"{label}: no column {text_column!r}; there are {', '.join(first)}")
-    for row in rows:
+    for number, row in enumerate(rows):
         if row[text_column] is not None:
-            yield row[text_column]
+            yield f"{label}, row {number}", iter((row[text_column],))

@@ -123,8 +123,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         try:
             return super()._encode_plus(text, text_pair, **kwargs)
         except TypeError:
-            repaired = _join_surrogates(text)
-            repaired_pair = None if text_pair is None else _join_surrogates(text_pair)
+            repaired = join_surrogates(text)
+            repaired_pair = None if text_pair is None else join_surrogates(text_pair)
             if (repaired, repaired_pair) == (text, text_pair):
                 raise
             return super()._encode_plus(repaired, repaired_pair, **kwargs)
@@ -164,12 +164,12 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         return files
 
 
-def _join_surrogates(text):
+def join_surrogates(text):
     """Texts, in lists and pairs or alone, with pairs of surrogates joined and lone ones replaced by U+FFFD."""
     if isinstance(text, str):
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(text, (list, tuple)):
-        return type(text)(_join_surrogates(item) for item in text)
+        return type(text)(join_surrogates(item) for item in text)
     raise TypeError(f"a text is a str, not {type(text).__name__}")
 
 

@@ -6,12 +6,9 @@ gpt1 finetune --task sst2 --train_file train.csv --validation_file validation.cs
 ```
 """
 
-import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from transformers import (
     DataCollatorForMultipleChoice,
     DataCollatorWithPadding,
@@ -20,7 +17,6 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer_utils import get_last_checkpoint
 
 from hub_upload import push, write_model_card
 
@@ -28,9 +24,9 @@ from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from ..loading import load_tokenizer_and_config
 from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
 from .data import Labels, encode, find_columns, read_splits
-from .interruption import StopOnInterrupt
 from .metrics import TaskMetrics
 from .optimization import OriginalTrainer
+from .run import RunArguments, save_results, train
 from .tasks import REGRESSION_METRICS, TASKS, Task
 
 
@@ -68,7 +64,7 @@ class TaskArguments:
 
 
 @dataclass
-class FinetuningArguments(TrainingArguments):
+class FinetuningArguments(RunArguments):
     """
     [`TrainingArguments`] with the paper's fine-tuning settings as defaults. They differ from transformers' in:
     learning rate 6.25e-5, batches of 32, weight decay 0.01, warm-up over 0.2 % of the steps, an evaluation and a
@@ -76,7 +72,6 @@ class FinetuningArguments(TrainingArguments):
     applied by the task's head, while training only, so that the auxiliary loss stays.
     """
 
-    output_dir: str = field(kw_only=True, metadata={"help": "Where the model and its results are written."})
     learning_rate: float = field(default=6.25e-5, metadata={"help": "The highest learning rate."})
     per_device_train_batch_size: int = field(default=32, metadata={"help": "Examples a step and device."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Examples an evaluation step and device."})
@@ -100,9 +95,6 @@ class FinetuningArguments(TrainingArguments):
     def __post_init__(self) -> None:
         if self.load_best_model_at_end is None:
             self.load_best_model_at_end = self.eval_strategy == self.save_strategy != "no"
-        if not torch.accelerator.is_available():
-            self.use_cpu = True  # mixed precision then needs no second flag
-            self.dataloader_pin_memory = False
         super().__post_init__()
         if self.original_adam and self.lr_scheduler_type != "linear":
             raise ValueError(f"original_adam comes with its linear schedule, not with {self.lr_scheduler_type.value}")
@@ -120,14 +112,7 @@ def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> di
         KeyboardInterrupt: stopped by SIGINT; a checkpoint to resume from is saved.
     """
     task = TASKS[task_args.task]
-    output_dir = Path(training_args.output_dir)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise ValueError(f"output_dir {output_dir} is a file")
-    if output_dir.is_dir() and any(output_dir.iterdir()) and not training_args.resume_from_checkpoint:
-        raise ValueError(
-            f"output_dir {output_dir} holds another run; choose another one, or --resume_from_checkpoint True"
-        )
-
+    training_args.check_output_dir()
     files = {
         "train": task_args.train_file,
         "validation": task_args.validation_file,
@@ -211,9 +196,6 @@ def _train(
         training_args.metric_for_best_model = metrics.names[0]
         training_args.greater_is_better = True
     collator = DataCollatorForMultipleChoice if task.head is GPT1ForMultipleChoice else DataCollatorWithPadding
-    interrupt = StopOnInterrupt()
-    if training_args.hub_token is not None:  # Trainer pickles its arguments into every checkpoint, and publishes them
-        os.environ["HF_TOKEN"], training_args.hub_token = training_args.hub_token, None
     trainer = (OriginalTrainer if training_args.original_adam else Trainer)(
         model=model,
         args=training_args,
@@ -222,25 +204,13 @@ def _train(
         eval_dataset=encoded.get("validation"),
         processing_class=tokenizer,
         compute_metrics=metrics.of_logits,
-        callbacks=[interrupt],
     )
-    resume = training_args.resume_from_checkpoint
-    if str(resume).lower() == "true":
-        resume = get_last_checkpoint(training_args.output_dir)
-    trained = trainer.train(resume_from_checkpoint=resume or None)
-    if interrupt.interrupted:
-        raise KeyboardInterrupt(f"saved to {training_args.output_dir}; go on with --resume_from_checkpoint True")
-
-    trainer.save_model()
-    trainer.save_state()
-    results = {"train": trained.metrics | {"train_samples": len(encoded["train"])}}
+    results = {"train": train(trainer) | {"train_samples": len(encoded["train"])}}
     for split in (split for split in encoded if split != "train"):
         prefix = split.replace("validation", "eval")
         results[prefix] = trainer.evaluate(encoded[split], metric_key_prefix=prefix)
         results[prefix][f"{prefix}_samples"] = len(encoded[split])
-    for prefix, figures in results.items():
-        trainer.log_metrics(prefix, figures)
-        trainer.save_metrics(prefix, figures)
+    figures = save_results(trainer, results)
     if trainer.is_world_process_zero():
         started_from = None if task_args.model in NAMED_CONFIGURATIONS else task_args.model
         write_model_card(
@@ -253,7 +223,7 @@ def _train(
         )
         if training_args.push_to_hub:  # what Trainer has pushed lacks the results, the card and the licence
             push(training_args.output_dir, trainer.hub_model_id, revision=training_args.hub_revision)
-    return {name: value for figures in results.values() for name, value in figures.items()}
+    return figures
 
 
 def _settings(training_args: TrainingArguments, lm_coef: float, examples: int) -> dict[str, Any]:

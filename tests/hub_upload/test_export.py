@@ -173,6 +173,41 @@ def test_a_card_says_what_is_unknown(trained, tmp_path, without_fresh_process):
     assert "model-index" not in card.data.to_dict() and not (tmp_path / "export" / "loss.png").exists()
 
 
+def test_a_card_of_a_language_model(trained, tmp_path, without_fresh_process):
+    directory = trained(GPT1ForCausalLM)
+    results = {"eval_loss": 3.5, "eval_perplexity": 33.1, "eval_word_perplexity": 70.2, "eval_runtime": 1.0}
+    (directory / "all_results.json").write_text(json.dumps(results | {"train_loss": 4.0, "eval_accuracy": 0.3}))
+    write_model_card(
+        directory,
+        corpus="three novels, 400,000 words",
+        settings={"steps": 1000},
+        command="gpt1 pretrain --corpus novels",
+        sample="it was a bright cold day in april, " * 5,
+        paper=("perplexity", 18.4),
+    )
+    card = ModelCard.load(export(directory, tmp_path / "export", repo_id="user/model") / "README.md")
+    assert card.data.pipeline_tag == "text-generation" and card.data.base_model is None
+    assert card.data.metrics == ["loss", "perplexity", "word_perplexity"]
+    _, results = model_index_to_eval_results(card.data.to_dict()["model-index"])
+    assert {(result.dataset_split, result.metric_type, result.metric_value) for result in results} == {
+        ("validation", "loss", 3.5),
+        ("validation", "perplexity", 33.1),
+        ("validation", "word_perplexity", 70.2),
+    }
+    assert {result.dataset_name for result in results} == {"three novels, 400,000 words"}
+    for line in (
+        "| validation | loss | 3.5000 | - |",
+        "| validation | perplexity | 33.1000 | 18.4 |",
+        "- data: three novels, 400,000 words",
+        "- steps: 1000",
+        "gpt1 pretrain --corpus novels",
+        "## Sample",
+    ):
+        assert f"\n{line}\n" in card.text
+    assert "Trained from scratch." in card.text and "unknown" not in card.text
+    assert ("](loss.png)" in card.text) == PLOTS
+
+
 def test_a_directory_that_was_fine_tuned_from_is_not_shown(trained, tmp_path, without_fresh_process):
     directory = trained()
     base = tmp_path / "secret-place" / "base"

@@ -143,7 +143,9 @@ def test_every_head_goes_to_the_hub_and_back(hub, trained, tmp_path, monkeypatch
     assert len(hub.requests) == requests
 
 
-def test_trainer_pushes_checkpoints_and_goes_on_from_the_hub(hub, tiny_config, tmp_path):
+def test_trainer_pushes_checkpoints_and_goes_on_from_the_hub(hub, tiny_config, tmp_path, monkeypatch):
+    checked = []
+    monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *compared: checked.append(compared))
     tokenizer = GPT1Tokenizer(task_format=True)
     rows = Dataset.from_dict({"text": ["good", "bad"] * 4, "labels": [1, 0] * 4})
     rows = rows.map(lambda row: tokenizer(row["text"]), remove_columns="text")
@@ -177,15 +179,33 @@ def test_trainer_pushes_checkpoints_and_goes_on_from_the_hub(hub, tiny_config, t
     second = trainer(tmp_path / "second", 4)
     second.train(resume_from_checkpoint=f"{local}/last-checkpoint")
     assert second.state.global_step == 4
-    second.push_to_hub()
+    second.save_metrics("eval", {"eval_accuracy": 0.75})
+    pushed = second.push_to_hub(dataset_tags="nyu-mll/glue", tags="mine")
     repo = hub.repo("user/trained")
-    assert repo.log[-1][2] == "End of training"
-    assert json.loads(repo.files()["last-checkpoint/trainer_state.json"])["global_step"] == 4
-    assert {"config.json", "modeling_gpt1.py", "configuration_gpt1.py", "tokenizer.json"} <= set(repo.files())
+    assert repo.log[-1] == ("refs/heads/main", pushed.oid, "End of training") and len(checked) == 1
+    files = repo.files()
+    assert json.loads(files["last-checkpoint/trainer_state.json"])["global_step"] == 4
+    assert {"LICENSE", "config.json", "modeling_gpt1.py", "configuration_gpt1.py", "tokenizer.json"} <= set(files)
+    card = files["README.md"].decode()
+    for line in ("| validation | accuracy | 0.7500 |", "- training steps: 4", "- mine", "- nyu-mll/glue"):
+        assert f"\n{line}\n" in card
+    assert "## Limits and biases" in card and "generated_from_trainer" not in card
 
-    # And `push` puts the card and the licence beside it
-    assert push(tmp_path / "second", "user/trained").committed
-    assert "LICENSE" in repo.files() and b"## Limits and biases" in repo.files()["README.md"]
+    # That is what `push` makes of it, too; and a card that was edited stays
+    assert not push(tmp_path / "second", "user/trained").committed
+    (tmp_path / "second" / "README.md").write_text(own := "---\nlicense: mit\n---\n\n# Mine\n")
+    assert second.push_to_hub(blocking=False).result().oid == repo.log[-1][1]
+    assert repo.files()["README.md"].decode() == own
+    with pytest.raises(ValueError, match="the card's license is mit"):
+        second.push_to_hub(license="apache-2.0")
+
+
+def test_trainer_pushes_other_models_as_ever(hub, tmp_path):
+    config = OpenAIGPTConfig(vocab_size=60, n_positions=16, n_embd=8, n_layer=1, n_head=2)
+    arguments = TrainingArguments(str(tmp_path), hub_model_id="user/other", report_to="none", use_cpu=True)
+    Trainer(OpenAIGPTLMHeadModel(config), arguments).push_to_hub()
+    files = hub.repo("user/other").files()
+    assert b"generated_from_trainer" in files["README.md"] and "LICENSE" not in files
 
 
 def test_finetune_leaves_a_complete_repository_and_no_token(hub, tmp_path, monkeypatch):
@@ -208,13 +228,28 @@ def test_finetune_leaves_a_complete_repository_and_no_token(hub, tmp_path, monke
     assert not [path for path, content in files.items() if token.encode() in content]
 
 
-def test_a_model_pushes_itself(hub, tiny_config):
+def test_a_model_pushes_itself(hub, tiny_config, monkeypatch):
     tokenizer = GPT1Tokenizer()
-    GPT1ForCausalLM(tiny_config(vocab_size=len(tokenizer), hidden_size=8)).push_to_hub("user/itself")
+    model = GPT1ForCausalLM(tiny_config(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1))
+    pushed = model.push_to_hub("itself", private=True, tags=["mine"], commit_description="More of it.")
     tokenizer.push_to_hub("user/itself")
-    assert {"config.json", "model.safetensors", "modeling_gpt1.py", "configuration_gpt1.py", "tokenizer.json"} <= set(
-        hub.repo("user/itself").files()
-    )
+    repo = hub.repo("user/itself")
+    assert repo.private and pushed.oid == repo.log[1][1] and pushed.repo_url.repo_id == "user/itself"
+    files = repo.files()
+    card = files["README.md"].decode()
+    assert "## Limits and biases" in card and "- mine" in card and 'model="user/itself"' in card
+    assert {"LICENSE", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(files)
+    assert {"modeling_gpt1.py", "configuration_gpt1.py"} <= set(files)
+
+    # Again: what somebody has written there meanwhile stays; the card that transformers writes does not
+    monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *_: None)
+    own = b"---\nlicense: mit\n---\n\n# Mine\n"
+    for card, stays in ((own, True), (b"\n\nThis model card has been automatically generated.\n", False)):
+        repo.add("refs/heads/main", repo.commits[repo.find("main")] | {"README.md": (card, False)}, "another's")
+        model.push_to_hub("user/itself", commit_message="Once more")
+        assert (repo.files()["README.md"] == card) == stays
+    pull_request = model.push_to_hub("user/itself", create_pr=True)
+    assert pull_request.oid == repo.find("main"), "nothing has changed, so none is opened"
 
 
 def test_an_openai_gpt_repository_is_loaded_and_converted_by_its_id(hub, spread, tmp_path):

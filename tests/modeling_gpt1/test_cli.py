@@ -149,6 +149,33 @@ def test_predict_agrees_with_the_model_and_the_pipeline(trained, tmp_path, task)
     assert (one if isinstance(one, dict) else one[0])["score"] == pytest.approx(expected[0]["score"], abs=1e-5)
 
 
+@pytest.mark.parametrize("task", ["classification", "multiple-choice"])
+def test_predictions_do_not_depend_on_order_or_batches(trained, task):
+    directory, data = trained[task]
+    rows = datasets.Dataset.from_json(data)
+    for column in ("text", "article"):  # of many lengths
+        if column in rows.column_names:
+            rows = rows.map(lambda row, i, c=column: {c: row[c] + " and so on" * (i % 5)}, with_indices=True)
+    expected = Predictor(str(directory), batch_size=1)(rows)
+    order = torch.randperm(len(rows)).tolist()
+    for batch_size in (3, 100):
+        got = Predictor(str(directory), batch_size)(rows.select(order))
+        for index, prediction in zip(order, got, strict=True):
+            assert prediction["label"] == expected[index]["label"]
+            probabilities = [list(p.values()) if isinstance(p, dict) else p
+                             for p in (prediction["probabilities"], expected[index]["probabilities"])]  # fmt: skip
+            assert probabilities[0] == pytest.approx(probabilities[1], abs=1e-6)
+
+
+def test_predict_in_bfloat16_is_close(trained):
+    directory, data = trained["classification"]
+    rows = datasets.Dataset.from_json(data)
+    exact, rounded = (Predictor(str(directory), bf16=bf16) for bf16 in (False, True))
+    assert exact.model.dtype == torch.float32 and rounded.model.dtype == torch.bfloat16
+    for a, b in zip(exact(rows), rounded(rows), strict=True):
+        assert b["probabilities"] == pytest.approx(a["probabilities"], abs=0.02)
+
+
 def test_predict_prints_one_text(trained, capsys):
     directory, _ = trained["classification"]
     assert main(["predict", "--model", str(directory), "--text", "this is good"]) == 0
@@ -225,7 +252,7 @@ class Interrupt(TrainerCallback):
         if state.global_step == 2:
             signal.raise_signal(signal.SIGINT)
 trainer = finetune.Trainer
-finetune.Trainer = lambda **kw: trainer(**(kw | {"callbacks": [*kw["callbacks"], Interrupt()]}))
+finetune.Trainer = lambda **kw: trainer(**kw, callbacks=[Interrupt()])
 from modeling_gpt1.cli import main
 sys.exit(main(sys.argv[1:]))
 """

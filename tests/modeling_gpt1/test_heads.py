@@ -1,6 +1,8 @@
 """The task heads and their losses, against plain loops over single texts."""
 
 import copy
+import itertools
+import json
 
 import pytest
 import torch
@@ -14,7 +16,8 @@ from modeling_gpt1 import (
     GPT1ForSimilarity,
     GPT1Model,
 )
-from modeling_gpt1.modeling_gpt1 import PackedChoices, TokenLoss
+from modeling_gpt1.modeling_gpt1 import PackedChoices
+from tokenization import GPT1Tokenizer
 
 
 START, DELIMITER, EXTRACT, PAD = 96, 97, 98, 99  # the last four of the tiny vocabulary
@@ -137,6 +140,30 @@ def test_multiple_choice_packs_without_a_difference(head, pad, monkeypatch, side
     torch.testing.assert_close(packed[2], lm_loss)
 
 
+def test_packed_choices_equal_flat_rows_on_real_stories(tiny_config, spread, data_dir):
+    """In float32: logits to 1e-5, gradients to 1e-4."""
+    path = data_dir / "tasks" / "mctest" / "train.jsonl"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    with path.open(encoding="utf-8") as lines:
+        stories = [json.loads(line) for line in itertools.islice(lines, 0, 8, 4)]
+    tokenizer = GPT1Tokenizer(task_format=True)
+    contexts = [f"{story['article']} {story['question']}" for story in stories for _ in story["options"]]
+    options = [option for story in stories for option in story["options"]]
+    batch = tokenizer(contexts, options, truncation="only_first", max_length=512, padding=True, return_tensors="pt")
+    ids, mask = (batch[name].view(2, 4, -1) for name in ("input_ids", "attention_mask"))
+    model = spread(GPT1ForMultipleChoice(tiny_config(vocab_size=len(tokenizer), max_position_embeddings=512))).train()
+    runs = []
+    flat_positions = torch.arange(ids.shape[-1]).expand_as(ids)  # given, they keep rows apart
+    for positions in (None, flat_positions):
+        output = model(ids, mask, positions, labels=torch.tensor([1, 3]))
+        runs.append((output, torch.autograd.grad(output.loss, list(model.parameters()))))
+    (packed, packed_gradients), (flat, flat_gradients) = runs
+    torch.testing.assert_close(packed.logits, flat.logits, atol=1e-5, rtol=0)
+    torch.testing.assert_close(packed.loss, flat.loss)
+    torch.testing.assert_close(packed_gradients, flat_gradients, atol=1e-4, rtol=0)
+
+
 def test_multiple_choice_packs_rows_that_together_exceed_the_limit(head, pad):
     model = head(GPT1ForMultipleChoice)
     examples = choices_of([[30, 28, 29, 27]], prefix=30)  # 64 tokens at most a row, 32 + 4 * 31 packed
@@ -224,32 +251,6 @@ def test_lm_labels_replace_the_targets(head, pad, head_class):
     torch.testing.assert_close(
         output.lm_loss, torch.stack([expected(r, t) for r, t in zip(rows, targets, strict=True)]).mean()
     )
-
-
-def test_token_loss_is_a_weighted_cross_entropy(monkeypatch):
-    monkeypatch.setattr(TokenLoss, "CHUNK", 7)
-    states = torch.randn(20, 8, dtype=torch.double, requires_grad=True)
-    weight = torch.randn(50, 8, dtype=torch.double, requires_grad=True)
-    targets, shares = torch.randint(50, (20,)), torch.rand(20).double()
-    loss = TokenLoss.apply(states, weight, targets, shares)
-    expected = (F.cross_entropy(states @ weight.T, targets, reduction="none") * shares).sum()
-    torch.testing.assert_close(loss, expected)
-    gradients = torch.autograd.grad(3 * loss, (states, weight))
-    torch.testing.assert_close(gradients, torch.autograd.grad(3 * expected, (states, weight)))
-    torch.testing.assert_close(TokenLoss.apply(states[:0], weight, targets[:0], shares[:0]), torch.zeros(()).double())
-
-
-def test_token_loss_under_autocast_is_close(monkeypatch):
-    states, weight = torch.randn(600, 32, requires_grad=True), torch.randn(200, 32, requires_grad=True)
-    targets, shares = torch.randint(200, (600,)), torch.full((600,), 1 / 600)
-    results = []
-    for enabled in (False, True):
-        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            loss = TokenLoss.apply(states, weight, targets, shares)
-        results.append((loss, *torch.autograd.grad(loss, (states, weight))))
-    for exact, autocast in zip(*results, strict=True):
-        assert autocast.dtype == torch.float32
-        assert (autocast - exact).norm() < 0.02 * exact.norm()
 
 
 def test_kinds_of_problem(head):

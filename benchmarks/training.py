@@ -1,0 +1,153 @@
+"""Training steps, forward and backward, beside the peers'.
+
+    python benchmarks/training.py [--rows lm-256 lm-512 choice classification] [--device cuda] [--rounds N]
+
+All models have the paper's size, random weights, dropout of 0.1 and the same vocabulary; a step is a forward pass
+under bfloat16 autocast and a backward pass. The tasks have real data (`--data`, or $GPT1_DATA): MCTest and SST-2.
+
+| rows | ours | beside |
+| --- | --- | --- |
+| lm-256, lm-512 | language modeling, 4 x 256 and 8 x 512 tokens | transformers' `gpt2`, at 8 x 512 in memory too |
+| choice | multiple choice of 4 with the auxiliary loss | the same head on flat rows; `openai-gpt`'s double heads |
+| classification | 32 texts with the auxiliary loss | padded to 512, language-modeling logits everywhere (2018) |
+"""
+
+import argparse
+import csv
+import json
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from measure import alternate, comparison, memory_comparison, peak_memory, report
+from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTDoubleHeadsModel
+
+from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMultipleChoice, GPT1ForSequenceClassification
+from tokenization import GPT1Tokenizer
+
+
+ROOT = Path(__file__).resolve().parent.parent
+POSITIONS = 512
+
+
+def training_step(model: torch.nn.Module, device: str, loss_of: Callable[[torch.nn.Module], torch.Tensor]) -> Callable:
+    """A forward pass under bfloat16 autocast and a backward pass, from no gradients to no gradients."""
+
+    def step() -> None:
+        with torch.autocast(device.split(":")[0], torch.bfloat16):
+            loss = loss_of(model)
+        loss.backward()
+        model.zero_grad()
+
+    return step
+
+
+def language_modeling(
+    batch: int, length: int, device: str, rounds: int, least: float, most: float | None = None
+) -> list[dict]:
+    config = GPT1Config()
+    ids = torch.randint(config.vocab_size - 4, (batch, length), device=device)
+    ours = GPT1ForCausalLM(config).to(device).train()
+    peer_config = GPT2Config(vocab_size=config.vocab_size, n_positions=POSITIONS, bos_token_id=None, eos_token_id=None)
+    gpt2 = GPT2LMHeadModel(peer_config).to(device).train()
+    steps = {
+        name: training_step(model, device, lambda model: model(input_ids=ids, labels=ids).loss)
+        for name, model in (("ours", ours), ("gpt2", gpt2))
+    }
+    memory = {name: peak_memory(step, device) for name, step in steps.items()}  # and warm-up
+    times = alternate(steps, rounds, warmup=0)
+    work = f"LM step, {batch} x {length}, bf16 autocast"
+    return [
+        comparison(work, times, "ours", "gpt2", batch * length, "tokens", least),
+        memory_comparison(f"{work}: peak above the weights", "gpt2", memory["ours"], memory["gpt2"], most),
+    ]
+
+
+def multiple_choice(data: Path, examples: int, device: str, rounds: int) -> list[dict]:
+    tokenizer = GPT1Tokenizer(task_format=True)
+    file = data / "tasks" / "mctest" / "train.jsonl"
+    stories = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:: 1200 // examples]]
+    contexts = [f"{story['article']} {story['question']}" for story in stories[:examples] for _ in story["options"]]
+    options = [option for story in stories[:examples] for option in story["options"]]
+    encoded = tokenizer(contexts, options, truncation="only_first", max_length=POSITIONS, padding=True)
+    encoded = encoded.convert_to_tensors("pt").to(device)
+    ids, mask = (encoded[name].view(examples, 4, -1) for name in ("input_ids", "attention_mask"))
+    labels = torch.zeros(examples, dtype=torch.long, device=device)
+    flat_positions = torch.arange(ids.shape[-1], device=device).expand_as(ids)  # given, they keep rows apart
+    ours = GPT1ForMultipleChoice(GPT1Config()).to(device).train()
+    peer_config = OpenAIGPTConfig(vocab_size=ours.config.vocab_size, n_positions=POSITIONS, num_labels=1)
+    peer = OpenAIGPTDoubleHeadsModel(peer_config).to(device).train()
+    lm_labels, last = ids.masked_fill(mask == 0, -100), mask.sum(-1) - 1
+
+    def double_heads(model: torch.nn.Module) -> torch.Tensor:
+        output = model(ids, mc_token_ids=last, labels=lm_labels, mc_labels=labels)
+        return output.mc_loss + 0.5 * output.loss
+
+    steps = {
+        "ours": training_step(ours, device, lambda model: model(ids, mask, labels=labels).loss),
+        "flat rows": training_step(ours, device, lambda model: model(ids, mask, flat_positions, labels=labels).loss),
+        "openai-gpt": training_step(peer, device, double_heads),
+    }
+    times = alternate(steps, rounds)
+    work = f"multiple-choice step, MCTest, {examples} x 4 x {ids.shape[-1]}"
+    compare = partial(comparison, work, times, "ours", items=examples, unit="examples", least=2.5)
+    return [compare(peer="flat rows"), compare(peer="openai-gpt")]
+
+
+def classification(data: Path, size: int, device: str, rounds: int) -> list[dict]:
+    tokenizer = GPT1Tokenizer(task_format=True)
+    with (data / "tasks" / "sst2" / "train.csv").open(newline="", encoding="utf-8") as file:
+        texts = [row["sentence"] for row in csv.DictReader(file)][:size]
+    ours = GPT1ForSequenceClassification(GPT1Config()).to(device).train()
+    close = tokenizer(texts, padding=True, return_tensors="pt").to(device)
+    wide = tokenizer(texts, padding="max_length", max_length=POSITIONS, return_tensors="pt").to(device)
+    labels = torch.arange(size, device=device) % 2
+
+    def as_in_2018(rows: slice, model: GPT1ForSequenceClassification) -> torch.Tensor:
+        ids, mask = wide["input_ids"][rows], wide["attention_mask"][rows]
+        states = model.model(ids, mask, use_cache=False).last_hidden_state
+        logits = F.linear(states[:, :-1], model.model.embed_tokens.weight)
+        losses = F.cross_entropy(logits.float().flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        lm_loss = ((losses.view(len(ids), -1) * mask[:, 1:]).sum(1) / mask[:, 1:].sum(1)).mean()
+        extract = states[torch.arange(len(ids), device=device), mask.sum(1) - 1]
+        task_loss = F.cross_entropy(model.score(model.dropout(extract)).float(), labels[rows])
+        return (task_loss + model.config.lm_coef * lm_loss) * len(ids) / size
+
+    # eight at a time, as the original code: all at once take more than 16 GB
+    parts = [slice(first, first + 8) for first in range(0, size, 8)]
+    part_steps = [training_step(ours, device, partial(as_in_2018, rows)) for rows in parts]
+    peer = "padded to 512 (2018)"
+    steps = {
+        "ours": training_step(ours, device, lambda model: model(**close, labels=labels).loss),
+        peer: lambda: [step() for step in part_steps],
+    }
+    steps["ours"]()  # the other, a minute long on CPU, needs no warm-up
+    times = alternate(steps, rounds, warmup=0)
+    work = f"classification step with auxiliary loss, SST-2, {size} x {close['input_ids'].shape[1]}"
+    return [comparison(work, times, "ours", peer, size, "texts", 10)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    names = ("lm-256", "lm-512", "choice", "classification")
+    default = Path(os.environ.get("GPT1_DATA", ROOT.parent / "shared" / "data"))
+    parser.add_argument("--rows", nargs="+", choices=names, default=names)
+    parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    tables: dict[str, Callable[[], list[dict]]] = {
+        "lm-256": lambda: language_modeling(4, 256, args.device, args.rounds, least=1.2),
+        "lm-512": lambda: language_modeling(8, 512, args.device, args.rounds, least=1.8, most=0.5),
+        "choice": lambda: multiple_choice(args.data, 2, args.device, args.rounds),
+        "classification": lambda: classification(args.data, 32, args.device, max(1, args.rounds // 3)),
+    }
+    report("training", [row for name in args.rows for row in tables[name]()], args.device)
+
+
+if __name__ == "__main__":
+    main()

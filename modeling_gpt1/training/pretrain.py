@@ -1,0 +1,297 @@
+"""
+Generative pre-training with the paper's settings (section 4.1), on transformers' Trainer.
+
+```bash
+gpt1 pretrain --corpus books/ --validation_corpus held-out/ --config mini --output_dir runs/mini
+torchrun --nproc_per_node 8 -m modeling_gpt1 pretrain --config gpt1 --per_device_train_batch_size 8 --bf16 True ...
+```
+"""
+
+import json
+import logging
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    DataCollatorForLanguageModeling,
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+
+from hub_upload import push, write_model_card
+from tokenization import GPT1Tokenizer
+
+from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
+from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
+from .books import BookWindows, encode_books, in_both
+from .run import RunArguments, save_results, train
+
+
+logger = logging.getLogger(__name__)
+
+# What the named configurations change in [`PretrainingArguments`]: settings for a model that 2 cores train in hours.
+RECIPES: dict[str, dict[str, Any]] = {
+    "mini": {
+        "learning_rate": 1e-3,
+        "warmup_steps": 0.05,
+        "per_device_train_batch_size": 8,
+        "num_train_epochs": 1,
+        "eval_steps": 0.1,
+        "save_steps": 0.05,
+    }
+}
+
+
+@dataclass
+class CorpusArguments:
+    """What to pre-train, and on what."""
+
+    corpus: list[str] = field(
+        metadata={
+            "help": "Text files, folders, JSON lines, CSV or Parquet files, or data sets of the Hub, to learn from."
+        }
+    )
+    validation_corpus: list[str] | None = field(
+        default=None, metadata={"help": "Books to measure perplexity on; such as are in --corpus too are warned of."}
+    )
+    tokenizer: str | None = field(
+        default=None, metadata={"help": "A directory or Hub id of a tokenizer; the packaged one if not given."}
+    )
+    config: str = field(
+        default="mini",
+        metadata={"help": f"A named configuration ({', '.join(NAMED_CONFIGURATIONS)}) or a JSON file of one."},
+    )
+    objective: Literal["clm", "mlm"] = field(
+        default="clm", metadata={"help": "clm, the paper's: predict the next token. mlm: find the masked ones."}
+    )
+    dropout: float | None = field(
+        default=None,
+        metadata={
+            "help": "Dropout while pre-training, in place of the configuration's, which the saved model keeps for its "
+            "fine-tuning: 0 learns more from text that is seen only once."
+        },
+    )
+    text_column: str = field(default="text", metadata={"help": "The column of tables and data sets."})
+    encoding_errors: Literal["strict", "replace"] = field(
+        default="strict", metadata={"help": "What to do about a file that is not UTF-8: stop, or replace its bytes."}
+    )
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "Where the encoded corpus is kept; the cache of `datasets` if not given."}
+    )
+    prompt: str = field(default="It was", metadata={"help": "Continued at each evaluation, into the log."})
+
+
+@dataclass
+class PretrainingArguments(RunArguments):
+    """
+    [`TrainingArguments`] with the paper's pre-training settings as defaults. They differ from transformers' in:
+    learning rate 2.5e-4, reached linearly over 2,000 updates and brought to 0 by a cosine, 100 epochs, batches of 64
+    windows (all devices together, in the paper), weight decay 0.01. Windows are shuffled by the data set itself.
+    """
+
+    learning_rate: float = field(default=2.5e-4, metadata={"help": "The highest learning rate."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate comes down."})
+    warmup_steps: float = field(default=2000, metadata={"help": "Steps of warm-up; below 1, a part of all steps."})
+    num_train_epochs: float = field(default=100, metadata={"help": "Passes over the corpus."})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Windows a step and device."})
+    per_device_eval_batch_size: int = field(default=8, metadata={"help": "Windows an evaluation step and device."})
+    weight_decay: float = field(default=0.01, metadata={"help": "On all parameters but biases and gains."})
+    eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: no, steps or epoch."})
+    eval_steps: float | None = field(default=0.01, metadata={"help": "Steps; below 1, a part of all steps."})
+    save_steps: float = field(default=0.01, metadata={"help": "Steps; below 1, a part of all steps."})
+    save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
+    logging_steps: float = field(default=20, metadata={"help": "Log the training loss every so many steps."})
+    train_sampling_strategy: str = field(
+        default="sequential", metadata={"help": "sequential: in the order of the data set, which is a random one."}
+    )
+    prediction_loss_only: bool = field(default=True, metadata={"help": "Whether an evaluation takes the loss alone."})
+    include_num_input_tokens_seen: str = field(
+        default="non_padding", metadata={"help": "Whether to count and log the tokens: all, non_padding or no."}
+    )
+
+
+def pretrain(
+    corpus_args: CorpusArguments, training_args: PretrainingArguments, command: str | None = None
+) -> dict[str, float]:
+    """
+    Trains a model from scratch and writes it, its tokenizer, `all_results.json`, loss curves and a model card to
+    `output_dir`.
+
+    Args:
+        corpus_args, training_args: what the command line says.
+        command: what the card says that made the model.
+
+    Returns:
+        `dict[str, float]`: the figures of training and evaluation, as in `all_results.json`: `eval_loss`, the mean
+        over the windows of the held-out books; `eval_perplexity`, its exponential; `eval_word_perplexity`, the same
+        for a word between blanks, which has several tokens.
+
+    Raises:
+        OSError, ValueError: a corpus, a tokenizer or a configuration that are not as they have to be.
+        KeyboardInterrupt: stopped by SIGINT; a checkpoint to resume from is saved.
+    """
+    training_args.check_output_dir()
+    set_seed(training_args.seed)
+    tokenizer = load_tokenizer(corpus_args)
+    config = load_configuration(corpus_args.config, tokenizer)
+    with training_args.main_process_first(desc="encoding the corpus"):
+        books, held_out = (
+            encode_books(paths, tokenizer, corpus_args.text_column, corpus_args.encoding_errors, corpus_args.cache_dir)
+            if paths
+            else None
+            for paths in (corpus_args.corpus, corpus_args.validation_corpus)
+        )
+    length = config.max_position_embeddings
+    windows = BookWindows(books, length, seed=training_args.data_seed or training_args.seed)
+    if held_out is None:
+        training_args.eval_strategy = "no"
+    elif seen := in_both(books, held_out):
+        logger.warning("held out and trained on alike, so that perplexity says little: %s", ", ".join(seen))
+
+    trainer = PretrainingTrainer(
+        model=new_model(config, corpus_args.objective, corpus_args.dropout),
+        args=training_args,
+        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=corpus_args.objective == "mlm"),
+        train_dataset=windows,
+        eval_dataset=None if held_out is None else BookWindows(held_out, length),
+        processing_class=tokenizer,
+        callbacks=[Sample(corpus_args.prompt)] if corpus_args.objective == "clm" else [],
+    )
+    results = {"train": train(trainer) | {"train_tokens": int(windows.tokens.sum()), "train_books": len(books)}}
+    if held_out is not None:
+        results["eval"] = trainer.evaluate() | {"eval_tokens": int(trainer.eval_dataset.tokens.sum())}
+    figures = save_results(trainer, results)
+    if trainer.is_world_process_zero():
+        samples = [entry["sample"] for entry in trainer.state.log_history if "sample" in entry]
+        write_model_card(
+            training_args.output_dir,
+            corpus=f"{len(books):,} books, {sum(books['words']):,} words",
+            settings=settings(corpus_args, training_args, trainer, length),
+            command=command,
+            sample=samples[-1] if samples else None,
+            paper=("perplexity", 18.4),
+        )
+        if training_args.push_to_hub:
+            push(training_args.output_dir, trainer.hub_model_id, revision=training_args.hub_revision)
+    return figures
+
+
+def load_tokenizer(args: CorpusArguments) -> GPT1Tokenizer:
+    """The tokenizer that `args` name, which adds no special tokens; for a masked LM, with a token for the mask."""
+    if args.tokenizer is None:
+        tokenizer = GPT1Tokenizer(task_format=False)
+    else:
+        tokenizer = GPT1Tokenizer.from_pretrained(args.tokenizer, task_format=False)
+    if args.objective == "mlm" and tokenizer.mask_token is None:
+        tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    return tokenizer
+
+
+def load_configuration(name: str, tokenizer: GPT1Tokenizer) -> GPT1Config:
+    """
+    A named configuration, or that of a JSON file, with the tokenizer's vocabulary.
+
+    Raises:
+        OSError, ValueError: neither.
+    """
+    if name in NAMED_CONFIGURATIONS:
+        fields = NAMED_CONFIGURATIONS[name]
+    else:
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no configuration {name}: give {', '.join(NAMED_CONFIGURATIONS)} or a JSON file")
+        try:
+            fields = json.loads(Path(name).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{name} is not JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"{name} must hold an object, the fields of a configuration")
+    special = {
+        f"{token}_token_id": getattr(tokenizer, f"{token}_token_id") for token in ("unk", "bos", "sep", "cls", "pad")
+    }
+    return GPT1Config(**fields | special | {"vocab_size": len(tokenizer)})
+
+
+def new_model(config: GPT1Config, objective: str, dropout: float | None) -> PreTrainedModel:
+    """A fresh model for the objective; `dropout` holds for this training, not for the configuration that is saved."""
+    names = ("hidden_dropout", "embedding_dropout", "attention_dropout")
+    kept = {name: getattr(config, name) for name in names}
+    if dropout is not None:
+        for name in names:
+            setattr(config, name, dropout)
+        config.validate()
+    model = (GPT1ForCausalLM if objective == "clm" else GPT1ForMaskedLM)(config)
+    for name, value in kept.items():
+        setattr(model.config, name, value)
+    return model
+
+
+class PretrainingTrainer(Trainer):
+    """`Trainer` that never holds all logits, and logs perplexities beside the loss of an evaluation."""
+
+    def compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any], *args, **kwargs) -> Any:
+        return super().compute_loss(model, {**inputs, "skip_logits": True}, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+        if "eval_loss" in logs:
+            logs["eval_perplexity"] = math.exp(logs["eval_loss"])
+            logs["eval_word_perplexity"] = math.exp(logs["eval_loss"] * self.eval_dataset.tokens_per_word)
+        super().log(logs, *args, **kwargs)
+
+
+class Sample(TrainerCallback):
+    """Continues a prompt at each evaluation, into the log; the random numbers of the training stay as they were."""
+
+    def __init__(self, prompt: str, max_new_tokens: int = 60):
+        self.prompt = prompt
+        self.max_new_tokens = max_new_tokens
+
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: PreTrainedModel,
+        processing_class: GPT1Tokenizer,
+        **kwargs,
+    ) -> None:
+        inputs = processing_class(self.prompt, return_tensors="pt").to(model.device)
+        room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
+        with torch.random.fork_rng():
+            torch.manual_seed(args.seed)
+            ids = model.generate(**inputs, max_new_tokens=min(self.max_new_tokens, room), do_sample=True)[0]
+        text = processing_class.decode(ids).strip()
+        state.log_history.append({"sample": text, "step": state.global_step, "epoch": state.epoch})
+        if state.is_world_process_zero:
+            logger.warning("step %d: %s", state.global_step, text)
+
+
+def settings(
+    corpus_args: CorpusArguments, training_args: PretrainingArguments, trainer: Trainer, length: int
+) -> dict[str, Any]:
+    """What a reader of the card wants to know of the run."""
+    batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+    config = trainer.model.config
+    return {
+        "objective": {"clm": "next token", "mlm": "masked tokens"}[corpus_args.objective],
+        "updates": trainer.state.global_step,
+        "batch size": f"{batch} windows of {length} tokens",
+        "epochs": f"{trainer.state.epoch:.4g}",
+        "learning rate": f"{training_args.learning_rate:g}, {training_args.lr_scheduler_type.value} decay",
+        "warm-up": f"{training_args.get_warmup_steps(trainer.state.max_steps)} updates",
+        "weight decay": training_args.weight_decay,
+        "dropout": config.hidden_dropout if corpus_args.dropout is None else corpus_args.dropout,
+        "precision": "bfloat16 autocast"
+        if training_args.bf16
+        else "float16 autocast"
+        if training_args.fp16
+        else "float32",
+        "seed": training_args.seed,
+    }

@@ -1,0 +1,98 @@
+"""The language-modeling loss against plain cross-entropy, and logits that are computed only where they are wanted."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import Trainer, TrainingArguments
+
+from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
+from modeling_gpt1.modeling_gpt1 import LogitsOnDemand, TokenLoss
+
+
+def rows_of(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    states = torch.randn(count, 16).to(dtype).requires_grad_()
+    weight = torch.randn(150, 16).to(dtype).requires_grad_()
+    return states, weight, torch.randint(150, (count,)), torch.rand(count, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 0.01), (torch.float16, 2e-3)],
+    ids=str,
+)
+@pytest.mark.parametrize("count", [1, 20, 32, 33, 100, 128, 257])
+def test_token_loss_is_a_weighted_cross_entropy(monkeypatch, count, dtype, tolerance):
+    """In one block, over one block of 32 and over one chunk; exact but for the dtype's own rounding."""
+    monkeypatch.setattr(TokenLoss, "CHUNK", 128)
+    states, weight, targets, shares = rows_of(count, dtype)
+    loss = TokenLoss.apply(states, weight, targets, shares.to(torch.float64 if dtype.itemsize == 8 else torch.float32))
+    gradients = torch.autograd.grad(3 * loss, (states, weight))
+    exact = [tensor.detach().double().requires_grad_() for tensor in (states, weight)]
+    expected = (F.cross_entropy(exact[0] @ exact[1].T, targets, reduction="none") * shares).sum()
+    assert abs(loss - expected) < tolerance * expected
+    for got, want in zip(gradients, torch.autograd.grad(3 * expected, exact), strict=True):
+        assert got.dtype == dtype
+        assert (got - want).norm() < tolerance * want.norm()
+
+
+def test_token_loss_without_targets_is_zero():
+    states, weight, targets, shares = rows_of(0, torch.double)
+    loss = TokenLoss.apply(states, weight, targets, shares)
+    assert loss == 0
+    for gradient, tensor in zip(torch.autograd.grad(loss, (states, weight)), (states, weight), strict=True):
+        assert torch.equal(gradient, torch.zeros_like(tensor))
+
+
+def test_token_loss_gives_its_gradients_more_than_once():
+    states, weight, targets, shares = rows_of(40, torch.double)
+    loss = TokenLoss.apply(states, weight, targets, shares)
+    first = torch.autograd.grad(loss, (states, weight), retain_graph=True)
+    kept = [gradient.clone() for gradient in first]
+    torch.testing.assert_close(torch.autograd.grad(2 * loss, (states, weight)), tuple(2 * g for g in kept))
+    torch.testing.assert_close(list(first), kept)
+
+
+def test_token_loss_under_autocast_is_close():
+    states, weight, targets, shares = rows_of(600, torch.float32)
+    results = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = TokenLoss.apply(states, weight, targets, shares.float())
+        results.append((loss, *torch.autograd.grad(loss, (states, weight))))
+    for exact, autocast in zip(*results, strict=True):
+        assert autocast.dtype == torch.float32
+        assert (autocast - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize("model_class", [GPT1ForCausalLM, GPT1ForMaskedLM])
+def test_logits_of_a_training_step_come_when_they_are_asked_for(tiny_config, spread, model_class):
+    model = spread(model_class(tiny_config()))
+    ids = torch.randint(90, (2, 11))
+    eager, training = model.eval()(ids, labels=ids), model.train()(ids, labels=ids)
+    asked = []
+    compute = training.compute_logits
+    training.compute_logits = lambda: (asked.append(1), compute())[1]
+    torch.testing.assert_close(training.loss, eager.loss)
+    assert training["loss"] is training.loss and not asked
+    torch.testing.assert_close(training.logits, eager.logits)
+    assert training.logits is training.logits and len(asked) == 1
+    gradients = (
+        torch.autograd.grad(output.logits.sum(), model.model.embed_tokens.weight)[0] for output in (training, eager)
+    )
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("model_class", [GPT1ForCausalLM, GPT1ForMaskedLM])
+def test_trainer_asks_for_no_logits_while_training(tiny_config, tmp_path, monkeypatch, model_class):
+    def refuse(self):
+        raise AssertionError("logits were computed in a training step")
+
+    monkeypatch.setattr(LogitsOnDemand, "logits", property(refuse, lambda self, value: None))
+    model = model_class(tiny_config())
+    before = model.model.embed_tokens.weight.detach().clone()
+    ids = torch.randint(90, (8, 12))
+    args = TrainingArguments(
+        tmp_path, max_steps=2, gradient_accumulation_steps=2, use_cpu=True, report_to="none", save_strategy="no"
+    )
+    Trainer(model, args, train_dataset=[{"input_ids": row, "labels": row} for row in ids]).train()
+    assert not torch.equal(model.model.embed_tokens.weight, before)
