@@ -13,7 +13,7 @@ References:
 import copy
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -760,22 +760,26 @@ class PackedForward:
         self.weight: torch.Tensor | None = None
 
     def __call__(self, states: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        if self.calls <= self.PATIENCE or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or not self._packed():
             return F.linear(states, self.layer.weight, self.layer.bias)
-        if self.weight is None:
-            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.layer.weight, None)
         return torch.ops.mkldnn._linear_pointwise(states, self.weight, self.layer.bias, "none", [], "")
+
+    def _packed(self) -> bool:
+        self.calls += 1
+        if self.weight is None and self.calls > self.PATIENCE:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.layer.weight, None)
+        return self.weight is not None
 
     @classmethod
     @contextmanager
     def of(cls, model: nn.Module) -> Iterator[None]:
-        """While it lasts, the linear layers of `model` that can be packed are; theirs are twice the weights then."""
+        """While it lasts, the linear layers of `model` that can be packed are: their weights take twice the memory."""
         supported = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
         layers = [
             layer
             for layer in model.modules()
             if type(layer) is nn.Linear
+            and type(layer.weight) is nn.Parameter
             and "forward" not in vars(layer)
             and layer.weight.device.type == "cpu"
             and layer.weight.dtype in (torch.float32, torch.bfloat16)
@@ -943,10 +947,10 @@ class GPT1ForCausalLM(GPT1PreTrainedModel, GenerationMixin):
                 criterion.max_position_embeddings = None  # it would warn of what does no harm here
         return criteria
 
-    @contextmanager
-    def _optimize_model_for_decode(self) -> Iterator[None]:
-        with super()._optimize_model_for_decode(), PackedForward.of(self):
-            yield
+    def _sample(self, input_ids, logits_processor, stopping_criteria, generation_config, **kwargs):
+        compiled = self._valid_auto_compile_criteria(kwargs, generation_config)
+        with nullcontext() if compiled else PackedForward.of(self):
+            return super()._sample(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
 
 
 class GPT1ForMaskedLM(GPT1PreTrainedModel):

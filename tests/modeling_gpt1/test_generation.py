@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import DynamicCache, TextIteratorStreamer
+from transformers import CompileConfig, DynamicCache, TextIteratorStreamer
 
 from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, quantize_int8
 from modeling_gpt1.modeling_gpt1 import GrowingLayer, PackedForward
@@ -120,6 +120,22 @@ def test_a_new_token_does_not_move_the_cache():
     assert (layer.keys.data_ptr(), layer.values.data_ptr()) == before
 
 
+def test_a_static_cache_compiles_to_one_graph(build):
+    model = build(num_hidden_layers=1).float()
+    ids = torch.randint(VOCABULARY, (2, 5))
+    compiled = CompileConfig(backend="eager", fullgraph=True, mode=None)
+    compiled._compile_all_devices = True
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    expected = model.generate(ids, do_sample=False, max_new_tokens=10).tolist()
+    for _ in range(2):
+        got = model.generate(
+            ids, do_sample=False, max_new_tokens=10, cache_implementation="static", compile_config=compiled
+        )
+        assert got.tolist() == expected
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
 @pytest.fixture
 def full_width():
     return GPT1ForCausalLM(GPT1Config(num_hidden_layers=2, vocab_size=1000)).eval()
@@ -146,7 +162,7 @@ def test_packed_weights_give_the_same_logits(full_width, monkeypatch, dtype, tol
     layers = 4 * 2 + 1
     if not packed_weights:
         pytest.skip("no oneDNN, or no AVX, here")
-    assert packed_weights == [False] * 2 * layers + [True] * 9 * layers
+    assert packed_weights == [False] * 2 * layers + [True] * 10 * layers
     assert not any("forward" in vars(module) for module in model.modules())
     if dtype == torch.float32:
         assert plain.sequences.tolist() == again.sequences.tolist()
