@@ -18,6 +18,7 @@ from .modeling_gpt1 import (
     GPT1PreTrainedModel,
 )
 from .push_to_hub import install
+from .quantization import quantize_int8
 
 
 def _register() -> None:
@@ -47,4 +48,5 @@ __all__ = [
     "GPT1ForSimilarity",
     "GPT1Model",
     "GPT1PreTrainedModel",
+    "quantize_int8",
 ]

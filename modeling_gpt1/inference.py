@@ -29,6 +29,7 @@ from .modeling_gpt1 import (
     GPT1ForSimilarity,
     GPT1TaskModel,
 )
+from .quantization import quantize_int8
 from .training.data import encode, find_columns, read_file
 from .training.tasks import TASKS
 
@@ -77,6 +78,12 @@ class GenerateArguments:
     num_return_sequences: int = field(default=1, metadata={"help": "How many continuations."})
     repetition_penalty: float = field(default=1.0, metadata={"help": "Above 1, what was said is less likely."})
     seed: int = field(default=42, metadata={"help": "Of the sampling."})
+    window_keep: float = field(
+        default=0.5, metadata={"help": "The part of the model's positions kept when a longer text has filled them."}
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = field(
+        default="auto", metadata={"help": "Of the weights; int8 is for the CPU. As they were saved by default."}
+    )
 
 
 def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]:
@@ -208,21 +215,20 @@ def generate(args: GenerateArguments) -> list[str]:
 
     Raises:
         OSError: no checkpoint at `model`.
-        ValueError: prompt and continuation longer than the model's limit.
+        ValueError: an empty prompt, or a part of a window that is none.
     """
-    model = GPT1ForCausalLM.from_pretrained(args.model, config=load_config(args.model))
+    int8 = args.dtype == "int8"
+    model = GPT1ForCausalLM.from_pretrained(
+        args.model, config=load_config(args.model), dtype="float32" if int8 else args.dtype
+    )
+    if int8:
+        model = quantize_int8(model)
     tokenizer = GPT1Tokenizer.from_pretrained(args.model, task_format=False)
-    length = len(tokenizer(args.prompt)["input_ids"])
-    limit = model.config.max_position_embeddings
-    if length == 0:
+    if not tokenizer(args.prompt)["input_ids"]:
         raise ValueError("the prompt is empty")
-    if length + args.max_new_tokens > limit:
-        raise ValueError(
-            f"the prompt is {length} tokens long: with {args.max_new_tokens} new ones it exceeds the model's {limit}"
-        )
     set_seed(args.seed)
     sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
-    pipeline = TextGenerationPipeline(model=model, tokenizer=tokenizer)
+    pipeline = TextGenerationPipeline(model=model, tokenizer=tokenizer, device="cpu" if int8 else None)
     outputs = pipeline(
         args.prompt,
         max_new_tokens=args.max_new_tokens,
@@ -230,6 +236,7 @@ def generate(args: GenerateArguments) -> list[str]:
         num_beams=args.num_beams,
         num_return_sequences=args.num_return_sequences,
         repetition_penalty=args.repetition_penalty,
+        window_keep=args.window_keep,
         **sampling,
     )
     return [output["generated_text"] for output in outputs]

@@ -1,0 +1,169 @@
+"""Generation beside openai-gpt and gpt2: the same shapes, 117M random parameters, greedy, all tokens forced.
+
+    python benchmarks/generation.py [--device cuda] [--rounds N]
+
+Writes `results/generation.json` and `results/generation.png`; about seven minutes on two cores, most of them
+openai-gpt's, which has no cache and is run once a row. The prompts have 64 tokens; on CPU, "int8" is `quantize_int8`.
+"""
+
+import argparse
+import copy
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from measure import RESULTS, alternate, comparison, memory_comparison, peak_memory, report
+from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedModel
+
+from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, quantize_int8
+from modeling_gpt1.modeling_gpt1 import convert_openai_gpt_state_dict
+
+
+PROMPT = 64
+BATCHES = 1, 2, 4, 8, 16
+
+
+class Clock:
+    """A streamer that notes when each token came, in seconds from the beginning."""
+
+    def __init__(self):
+        self.start = time.perf_counter()
+        self.seconds: list[float] = []
+
+    def put(self, tokens: torch.Tensor) -> None:
+        self.seconds.append(time.perf_counter() - self.start)
+
+    def end(self) -> None:
+        pass
+
+
+def build(device: str) -> dict[str, PreTrainedModel]:
+    """The models by name; ours has openai-gpt's weights."""
+    config = GPT1Config()
+    same = {"vocab_size": config.vocab_size, "n_positions": config.max_position_embeddings}
+    peer = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**same))
+    ours = GPT1ForCausalLM(config)
+    ours.load_state_dict(convert_openai_gpt_state_dict(peer.state_dict()), strict=False)
+    ours.tie_weights()
+    gpt2 = GPT2LMHeadModel(GPT2Config(**same, bos_token_id=None, eos_token_id=None))
+    models = {"openai-gpt, fp32": peer, "ours, fp32": ours, "gpt2, fp32": gpt2}
+    for name in ("ours", "gpt2"):
+        models[f"{name}, bf16"] = copy.deepcopy(models[f"{name}, fp32"]).bfloat16()
+    if device == "cpu":
+        models["ours, int8"] = quantize_int8(copy.deepcopy(ours))
+    return {name: model.eval().to(device) for name, model in models.items()}
+
+
+def generating(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int) -> Callable[..., None]:
+    """A run of `generate`; it takes a streamer, if any."""
+
+    def run(streamer: Clock | None = None) -> None:
+        generated = model.generate(
+            ids,
+            attention_mask=mask,
+            do_sample=False,
+            max_new_tokens=new_tokens,
+            min_new_tokens=new_tokens,
+            pad_token_id=0,
+            streamer=streamer,
+        )
+        assert generated.shape[1] == ids.shape[1] + new_tokens
+
+    return torch.inference_mode()(run)
+
+
+def plot(seconds_by_token: dict[str, list[float]], speeds_by_batch: dict[str, list[float]], title: str) -> None:
+    """Left: when each token came. Right: tokens a second against the batch."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    figure.suptitle(title)
+    left, right = figure.subplots(1, 2)
+    for name, seconds in seconds_by_token.items():
+        left.plot(range(len(seconds)), seconds, label=name)
+    left.set(xlabel="tokens generated, batch 1", ylabel="seconds", ylim=(0, None))
+    for name, speeds in speeds_by_batch.items():
+        right.plot(BATCHES, speeds, marker="o", label=name)
+    right.set(xlabel="batch", ylabel="tokens / second", xscale="log", yscale="log")
+    right.set_xticks(BATCHES, BATCHES)
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    RESULTS.mkdir(exist_ok=True)
+    figure.savefig(RESULTS / "generation.png", dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each contender that has a cache (default: 3)")
+    parser.add_argument("--new_tokens", type=int, default=256, help="of the rows with batch 1 (default: 256)")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    models = build(args.device)
+    cached = [name for name in models if name != "openai-gpt, fp32"]
+    vocabulary = models["ours, fp32"].config.vocab_size
+    everything = torch.randint(1, vocabulary - 4, (max(BATCHES), PROMPT), device=args.device)
+    rows = []
+
+    # batch 1
+    new_tokens = args.new_tokens
+    prompt = everything[:1], torch.ones_like(everything[:1])
+    runs = {name: generating(models[name], *prompt, new_tokens) for name in models}
+    times = alternate({name: runs[name] for name in cached}, rounds=args.rounds)
+    clocks = {name: Clock() for name in models}
+    times |= alternate(
+        {"openai-gpt, fp32": partial(runs["openai-gpt, fp32"], clocks["openai-gpt, fp32"])}, 1, warmup=0
+    )
+    for name in cached:
+        clocks[name] = Clock()
+        runs[name](clocks[name])
+    table = [
+        ("ours, fp32", "openai-gpt, fp32", 8),
+        ("ours, fp32", "gpt2, fp32", 1),
+        ("ours, bf16", "gpt2, fp32", 2.5),
+        ("ours, bf16", "gpt2, bf16", 1.15),
+        ("ours, int8", "ours, bf16", 1.3),
+    ]
+    for ours, peer, least in table:
+        if ours in models:
+            work = f"generate, batch 1, {PROMPT} + {new_tokens}: {ours}"
+            rows.append(comparison(work, times, ours, peer, new_tokens, "tokens", least))
+
+    # a batch of mixed lengths
+    new_tokens = 32
+    lengths = torch.linspace(PROMPT // 8, PROMPT, len(everything)).long()
+    mask = (torch.arange(PROMPT) >= PROMPT - lengths[:, None]).long().to(args.device)
+    runs = {name: generating(models[name], everything, mask, new_tokens) for name in models}
+    times = alternate({name: runs[name] for name in cached}, rounds=args.rounds)
+    times |= alternate({"openai-gpt, fp32": runs["openai-gpt, fp32"]}, 1, warmup=0)
+    for ours, peer, least in [("ours, fp32", "openai-gpt, fp32", 10), ("ours, bf16", "gpt2, bf16", None)]:
+        work = f"generate, batch {len(everything)}, {min(lengths)} to {PROMPT} + {new_tokens}, left-padded: {ours}"
+        rows.append(comparison(work, times, ours, peer, len(everything) * new_tokens, "tokens", least))
+
+    # other batches
+    speeds: dict[str, list[float]] = {name: [] for name in cached}
+    for batch in BATCHES:
+        ids = everything[:batch]
+        runs = {name: generating(models[name], ids, torch.ones_like(ids), new_tokens) for name in cached}
+        times = alternate(runs, rounds=1)
+        for name in cached:
+            speeds[name].append(batch * new_tokens / times[name]["median"])
+        for dtype in ("fp32", "bf16"):
+            work = f"generate, batch {batch}, {PROMPT} + {new_tokens}: ours, {dtype}"
+            rows.append(comparison(work, times, f"ours, {dtype}", f"gpt2, {dtype}", batch * new_tokens, "tokens"))
+
+    memory = {
+        name: peak_memory(generating(models[name], *prompt, new_tokens), args.device)
+        for name in ("ours, fp32", "gpt2, fp32")
+    }
+    work = f"peak memory above the weights, batch 1, {PROMPT} + {new_tokens}"
+    rows.append(memory_comparison(work, "gpt2, fp32", memory["ours, fp32"], memory["gpt2, fp32"]))
+
+    report("generation", rows, args.device)
+    plot({name: clock.seconds[1:] for name, clock in clocks.items()}, speeds, "Generation, 117M parameters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Generation: past the last position, from caches with room, with packed and with 8-bit weights."""
+
+from functools import partial
+
+import pytest
+import torch
+from transformers import CompileConfig, DynamicCache, TextIteratorStreamer
+
+from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, quantize_int8
+from modeling_gpt1.modeling_gpt1 import GrowingLayer, PackedForward
+from tokenization import GPT1Tokenizer
+
+
+VOCABULARY, LIMIT = 100, 16
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def build(tiny_config, spread):
+    def build(**options) -> GPT1ForCausalLM:
+        config = tiny_config(vocab_size=VOCABULARY, max_position_embeddings=LIMIT, **options)
+        return spread(GPT1ForCausalLM(config)).double().eval()
+
+    return build
+
+
+def encoded_anew_at_every_step(model, ids, mask, new_tokens, keep):
+    """Greedy tokens without any cache: the text since the last time that it did not fit."""
+    start = 0
+    for _ in range(new_tokens):
+        while ids.shape[1] - start > LIMIT:
+            start += LIMIT + 1 - keep
+        logits = model(ids[:, start:], attention_mask=mask[:, start:]).logits
+        ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+    return ids
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"attention_window": 5}, {"norm_position": "pre", "position_embedding_type": "sinusoidal"}]
+)
+@pytest.mark.parametrize("share, kept", [(0.5, 8), (0.9, 14), (0.01, 1)])
+def test_past_the_limit_tokens_are_those_of_the_window_encoded_anew(build, options, share, kept):
+    model = build(**options)
+    for length in (3, LIMIT, 40):
+        ids = torch.randint(VOCABULARY, (2, length))
+        mask = torch.ones_like(ids)
+        mask[1, : min(length // 2, 11)] = 0
+        expected = encoded_anew_at_every_step(model, ids, mask, 40, kept)
+        generate = partial(
+            model.generate, ids, attention_mask=mask, do_sample=False, max_new_tokens=40, window_keep=share
+        )
+        assert generate().tolist() == expected.tolist()
+        assert generate(use_cache=False).tolist() == expected.tolist()
+        assert generate(cache_implementation="static").tolist() == expected.tolist()
+        assert generate(past_key_values=DynamicCache(config=model.config)).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("strategy", [{"num_beams": 3}, {"do_sample": True, "top_k": 20}])
+def test_past_the_limit_other_strategies_need_no_cache_either(build, strategy):
+    model = build()
+    ids = torch.randint(VOCABULARY, (2, 5))
+    generated = []
+    for use_cache in (True, False):
+        torch.manual_seed(1)
+        generated.append(model.generate(ids, max_new_tokens=40, use_cache=use_cache, **strategy).tolist())
+    assert generated[0] == generated[1]
+
+
+def test_past_the_limit_a_streamer_gets_every_token(spread, tiny_config):
+    tokenizer = GPT1Tokenizer()
+    model = spread(GPT1ForCausalLM(tiny_config(vocab_size=len(tokenizer), max_position_embeddings=LIMIT)))
+    ids = tokenizer("the cat", return_tensors="pt")["input_ids"]
+    streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
+    generated = model.generate(ids, do_sample=False, max_new_tokens=30, streamer=streamer)
+    assert generated.shape[1] == ids.shape[1] + 30
+    assert "".join(streamer).split() == tokenizer.decode(generated[0, ids.shape[1] :]).split()
+
+
+def test_what_cannot_be_generated_is_refused(build):
+    model = build()
+    ids = torch.randint(VOCABULARY, (1, 10))
+    for share in (0, 1, -0.5):
+        with pytest.raises(ValueError, match="window_keep is the part of a window that is kept, between 0 and 1"):
+            model.generate(ids, max_new_tokens=3, window_keep=share)
+    with pytest.raises(ValueError, match="assisted generation ends at 16 tokens"):
+        model.generate(ids, do_sample=False, max_new_tokens=40, prompt_lookup_num_tokens=3)
+
+
+def test_a_cache_with_room_holds_what_transformers_holds():
+    ours, theirs = DynamicCache(), DynamicCache()
+    ours.layer_class_to_replicate = GrowingLayer
+    batch = 2
+    for step in range(3 * GrowingLayer.ROOM):
+        new = torch.randn(2, batch, 2, 1 if step % 100 else 7, 4)
+        with torch.inference_mode(step % 10 < 5), torch.set_grad_enabled(step == 150):
+            for cache in (ours, theirs):
+                states = cache.update(*new, layer_idx=0)
+                if step == 40:
+                    cache.reorder_cache(torch.tensor([1, 1]))
+                if step == 60:
+                    cache.crop(-20)
+                if step == 80:
+                    cache.batch_repeat_interleave(2)
+                if cache is ours:
+                    got = states
+        batch = len(ours.layers[0].keys)
+        assert all(torch.equal(a, b) for a, b in zip(got, states, strict=True)), step
+    assert ours.get_seq_length() == theirs.get_seq_length()
+
+
+def test_a_new_token_does_not_move_the_cache():
+    layer = GrowingLayer()
+    with torch.no_grad():
+        layer.update(*torch.randn(2, 1, 2, 5, 4))
+        before = layer.keys.data_ptr(), layer.values.data_ptr()
+        for _ in range(GrowingLayer.ROOM):
+            layer.update(*torch.randn(2, 1, 2, 1, 4))
+    assert (layer.keys.data_ptr(), layer.values.data_ptr()) == before
+
+
+def test_a_static_cache_compiles_to_one_graph(build):
+    model = build(num_hidden_layers=1).float()
+    ids = torch.randint(VOCABULARY, (2, 5))
+    compiled = CompileConfig(backend="eager", fullgraph=True, mode=None)
+    compiled._compile_all_devices = True
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    expected = model.generate(ids, do_sample=False, max_new_tokens=10).tolist()
+    for _ in range(2):
+        got = model.generate(
+            ids, do_sample=False, max_new_tokens=10, cache_implementation="static", compile_config=compiled
+        )
+        assert got.tolist() == expected
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.fixture
+def full_width():
+    return GPT1ForCausalLM(GPT1Config(num_hidden_layers=2, vocab_size=1000)).eval()
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_packed_weights_give_the_same_logits(full_width, monkeypatch, dtype, tolerance):
+    model = full_width.to(dtype)
+    ids = torch.randint(1000, (2, 5))
+    generate = partial(model.generate, ids, do_sample=False, max_new_tokens=12, return_dict_in_generate=True)
+    monkeypatch.setattr(PackedForward, "PATIENCE", 1_000)
+    plain = generate(output_logits=True)
+    packed_weights = []
+
+    def packed(self, states):
+        output = forward(self, states)
+        packed_weights.append(self.weight is not None)
+        return output
+
+    forward = PackedForward.__call__
+    monkeypatch.setattr(PackedForward, "PATIENCE", 2)
+    monkeypatch.setattr(PackedForward, "__call__", packed)
+    again = generate(output_logits=True)
+    layers = 4 * 2 + 1
+    if not packed_weights:
+        pytest.skip("no oneDNN, or no AVX, here")
+    assert packed_weights == [False] * 2 * layers + [True] * 10 * layers
+    assert not any("forward" in vars(module) for module in model.modules())
+    if dtype == torch.float32:
+        assert plain.sequences.tolist() == again.sequences.tolist()
+    same = (plain.sequences == again.sequences).all(0)[5:].cumprod(0).sum()  # bfloat16 may choose otherwise at a tie
+    assert same > 3
+    for a, b in zip(plain.logits[:same], again.logits[:same], strict=True):
+        torch.testing.assert_close(a, b, atol=tolerance, rtol=0)
+
+
+def test_8_bit_weights_give_close_logits(full_width):
+    ids = torch.randint(1000, (3, 40))
+    with torch.inference_mode():
+        exact = full_width(ids, labels=ids)
+        weight = full_width.lm_head.weight.clone()
+        model = quantize_int8(full_width)
+        got = model(ids, labels=ids)
+    assert 0 < (got.logits - exact.logits).std() < 0.03 * exact.logits.std()
+    torch.testing.assert_close(got.loss, exact.loss, atol=0.01, rtol=0)
+    torch.testing.assert_close(model.lm_head.weight, weight, atol=weight.abs().max().item() / 250, rtol=0)
+    assert sum(type(module) is torch.nn.Linear for module in model.modules()) == 0
+    assert model.generate(ids[:1], do_sample=False, max_new_tokens=3).shape == (1, 43)
+
+
+def test_8_bit_weights_are_for_the_cpu():
+    with torch.device("meta"):
+        model = GPT1ForCausalLM(GPT1Config(num_hidden_layers=1))
+    with pytest.raises(ValueError, match="int8 kernels are the CPU's, the model is on meta"):
+        quantize_int8(model)
