@@ -532,6 +532,15 @@ class GPT1Model(GPT1PreTrainedModel):
                 f"{self.config.max_position_embeddings} (max_position_embeddings)"
             )
 
+    def _ends_rows(self, attention_mask: torch.Tensor | None) -> bool:
+        """
+        Whether padding only ends rows, and so comes after all that a causal model's tokens see: without a mask for it
+        the fused kernels do half the work.
+        """
+        if attention_mask is None or attention_mask.ndim != 2 or not self.config.is_causal:
+            return False
+        return not torch.compiler.is_compiling() and bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
+
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -589,7 +598,7 @@ class GPT1Model(GPT1PreTrainedModel):
         causal_mask = create_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
+            attention_mask=None if past_key_values is None and self._ends_rows(attention_mask) else attention_mask,
             past_key_values=past_key_values,
             position_ids=position_ids,
         )
