@@ -11,6 +11,7 @@ the repository root in PYTHONPATH.
 """
 
 import argparse
+import gc
 import importlib.util
 import json
 import os
@@ -73,6 +74,7 @@ def agreement(sets, data):
 def throughput(texts, lines, data):
     """MB/s of each way to encode `texts`, and of two ways to encode `lines`."""
     original, peer, ours = contenders(data)
+    gc.freeze()  # collecting garbage, none has to look through all that the others keep in memory
 
     def backend(tokenizer, texts):
         tokenizer.backend_tokenizer.no_padding()  # a call sets it
