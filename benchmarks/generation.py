@@ -76,17 +76,23 @@ def generating(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, ne
 def plot(seconds_by_token: dict[str, list[float]], speeds_by_batch: dict[str, list[float]], title: str) -> None:
     """Left: when each token came. Right: tokens a second against the batch."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     figure.suptitle(title)
     left, right = figure.subplots(1, 2)
+    colors = {name: f"C{index}" for index, name in enumerate(seconds_by_token)}
     for name, seconds in seconds_by_token.items():
-        left.plot(range(len(seconds)), seconds, label=name)
+        left.plot(range(len(seconds)), seconds, label=name, color=colors[name])
     left.set(xlabel="tokens generated, batch 1", ylabel="seconds", ylim=(0, None))
     for name, speeds in speeds_by_batch.items():
-        right.plot(BATCHES, speeds, marker="o", label=name)
+        right.plot(BATCHES, speeds, marker="o", label=name, color=colors[name])
     right.set(xlabel="batch", ylabel="tokens / second", xscale="log", yscale="log")
-    right.set_xticks(BATCHES, BATCHES)
+    for axis, ticks in ((right.xaxis, BATCHES), (right.yaxis, (10, 30, 100, 300, 1_000, 3_000, 10_000))):
+        axis.set_minor_locator(NullLocator())
+        axis.set_ticks(ticks, labels=ticks)
+    fastest = max(map(max, speeds_by_batch.values()))
+    right.set_ylim(min(map(min, speeds_by_batch.values())) / 1.3, fastest * 1.3)
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()
@@ -161,8 +167,10 @@ def main() -> None:
     work = f"peak memory above the weights, batch 1, {PROMPT} + {new_tokens}"
     rows.append(memory_comparison(work, "gpt2, fp32", memory["ours, fp32"], memory["gpt2, fp32"]))
 
-    report("generation", rows, args.device)
-    plot({name: clock.seconds[1:] for name, clock in clocks.items()}, speeds, "Generation, 117M parameters")
+    seconds = {name: [round(second, 4) for second in clock.seconds[1:]] for name, clock in clocks.items()}
+    curves = {"seconds until each token, batch 1": seconds, f"tokens/s, batches {BATCHES}": speeds}
+    report("generation", rows, args.device, **curves)
+    plot(seconds, speeds, "Generation, 117M parameters")
 
 
 if __name__ == "__main__":

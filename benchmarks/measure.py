@@ -89,10 +89,10 @@ def memory_comparison(work: str, peer: str, our_bytes: int, peer_bytes: int, mos
     }
 
 
-def report(name: str, rows: list[dict], device: str = "cpu") -> Path:
+def report(name: str, rows: list[dict], device: str = "cpu", **curves: Any) -> Path:
     """
-    Prints the rows as a Markdown table and writes them, the machine and the versions to `results/NAME.json`; rows of
-    other works, measured there on the same machine, stay.
+    Prints the rows as a Markdown table and writes them, the machine, the versions and what was drawn to
+    `results/NAME.json`; rows of other works, measured there on the same machine, stay.
     """
     columns = ("work", "against", "ours", "peer", "ratio", "wanted")
     print("| " + " | ".join(columns) + " |\n|" + " --- |" * len(columns))
@@ -105,7 +105,7 @@ def report(name: str, rows: list[dict], device: str = "cpu") -> Path:
     if earlier["machine"] == here:
         measured = {(row["work"], row["against"]) for row in rows}
         rows = [row for row in earlier["rows"] if (row["work"], row["against"]) not in measured] + rows
-    file.write_text(json.dumps({"machine": here, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    file.write_text(json.dumps({"machine": here, "rows": rows} | curves, indent=2) + "\n", encoding="utf-8")
     return file
 
 

@@ -169,6 +169,7 @@ def pretrain(
     results = {"train": train(trainer) | {"train_tokens": int(windows.tokens.sum()), "train_books": len(books)}}
     if held_out is not None:
         results["eval"] = trainer.evaluate() | {"eval_tokens": int(trainer.eval_dataset.tokens.sum())}
+        trainer.save_state()  # with the evaluation of what is saved
     figures = save_results(trainer, results)
     if trainer.is_world_process_zero():
         samples = [entry["sample"] for entry in trainer.state.log_history if "sample" in entry]

@@ -210,7 +210,7 @@ def test_a_run_leaves_model_results_curves_and_card(folder, flags, tmp_path, cap
 
     history = json.loads((out / "trainer_state.json").read_text())["log_history"]
     samples = [entry["sample"] for entry in history if "sample" in entry]
-    assert len(samples) == 2 and all(text.startswith("the old") for text in samples)
+    assert len(samples) == 3 and all(text.startswith("the old") for text in samples)
     assert losses(out)[-1] < losses(out)[0]
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG") or not _has_matplotlib()
     card = (out / "README.md").read_text()
@@ -246,7 +246,8 @@ def test_killed_and_resumed_ends_with_the_same_weights(flags, tmp_path):
     assert main(flags(tmp_path / "whole")) == 0
     killed = tmp_path / "killed"
     command = [sys.executable, "-m", "modeling_gpt1", *flags(killed)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on how many there are
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | threads)
     deadline = time.monotonic() + 120
     while not (killed / "checkpoint-4/trainer_state.json").is_file() and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
