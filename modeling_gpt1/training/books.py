@@ -7,6 +7,7 @@ ever in memory.
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -27,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 # A longer book is kept in parts, so that reading one into Arrow takes little memory.
 LONGEST_PART = 1 << 20  # tokens
+
+# What the tokenizer reads as a line break; `str.splitlines` also breaks at a form feed, for one, which is a blank.
+LINE_BREAK = re.compile("[\n\r\u2028\u2029]")
 
 _FEATURES = Features(
     {
@@ -117,7 +121,7 @@ def _encoded(
                 words += len(text.split())
                 before = len(ids)
                 # Line by line: the same ids as at once. A line break is a word, and empty lines are none.
-                for line in encode(text.splitlines()):
+                for line in encode(LINE_BREAK.split(text)):
                     if line:
                         ids += line
                         ids.append(line_break)

@@ -151,7 +151,8 @@ def pretrain(
             for paths in (corpus_args.corpus, corpus_args.validation_corpus)
         )
     length = config.max_position_embeddings
-    windows = BookWindows(books, length, seed=training_args.data_seed or training_args.seed)
+    seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
+    windows = BookWindows(books, length, seed=seed)
     if held_out is None:
         training_args.eval_strategy = "no"
     elif seen := in_both(books, held_out):

@@ -102,6 +102,16 @@ def test_a_book_has_the_ids_of_its_whole_text(folder, tokenizer, encoded):
         assert words == len(text.split())
 
 
+def test_every_kind_of_line_break_is_read_as_the_tokenizer_reads_it(tokenizer, tmp_path):
+    text = (
+        "".join(f"the old{character}house\n" for character in "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029")
+        + "\r\nby a river"
+    )
+    (tmp_path / "book.txt").write_text(text, encoding="utf-8", newline="")
+    books = encode_books([tmp_path / "book.txt"], tokenizer, cache_dir=str(tmp_path / "cache"))
+    assert list(books["input_ids"][0]) == tokenizer(text)["input_ids"]
+
+
 def test_novels_have_the_ids_of_their_whole_text(data_dir, tmp_path):
     novels = sorted((data_dir / "novels" / "valid").glob("*.txt"))[:2]
     tokenizer = GPT1Tokenizer(model_max_length=10**9)
