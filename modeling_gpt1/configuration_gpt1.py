@@ -19,7 +19,14 @@ _GPT2 = {"norm_position": "pre", "max_position_embeddings": 1024}
 # Sizes to start from by name, as differences from the paper's model.
 NAMED_CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "gpt1": {},
-    "mini": {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 4, "intermediate_size": 1024},
+    # With N(0, 0.02) at this width, training stays for long where every token has the same prediction.
+    "mini": {
+        "hidden_size": 256,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 4,
+        "intermediate_size": 1024,
+        "initializer_range": 0.05,
+    },
     "gpt2": _GPT2,
     "gpt2-medium": _GPT2
     | {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096},

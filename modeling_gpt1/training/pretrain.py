@@ -41,8 +41,9 @@ logger = logging.getLogger(__name__)
 # What the named configurations change in [`PretrainingArguments`]: settings for a model that 2 cores train in hours.
 RECIPES: dict[str, dict[str, Any]] = {
     "mini": {
-        "learning_rate": 1e-3,
-        "warmup_steps": 0.05,
+        "learning_rate": 1.5e-3,
+        "adam_beta2": 0.98,
+        "warmup_steps": 0.1,
         "per_device_train_batch_size": 8,
         "num_train_epochs": 1,
         "eval_steps": 0.1,
