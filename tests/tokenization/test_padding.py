@@ -1,4 +1,4 @@
-"""Padding a batch gives, with every option, what transformers' own `PreTrainedTokenizerFast` gives."""
+"""Encoding and padding a batch gives, with every option, what transformers' own `PreTrainedTokenizerFast` gives."""
 
 import copy
 import itertools
@@ -29,7 +29,7 @@ WORDS = [
     "\n",
 ]
 FORMATS = {
-    "padding": ["longest", "max_length"],
+    "padding": [False, "longest", "max_length"],
     "truncation": [False, True],
     "max_length": [None, 24],
     "pad_to_multiple_of": [None, 8],
@@ -38,7 +38,6 @@ FORMATS = {
 RETURNS = {
     "return_token_type_ids": True,
     "return_special_tokens_mask": True,
-    "return_offsets_mapping": True,
     "return_length": True,
 }
 
@@ -83,10 +82,8 @@ def described(batch) -> dict:
 def test_every_format(values, both):
     ours, transformers = both
     options = dict(zip(FORMATS, values, strict=True))
-    for seed, (pair, overflow, tensors) in enumerate(
-        itertools.product([False, True], [False, True], [None, "pt", "np"])
-    ):
-        stride = {"return_overflowing_tokens": True, "stride": 2} if overflow else {}
+    for seed, (pair, more, tensors) in enumerate(itertools.product([False, True], range(3), [None, "pt", "np"])):
+        stride = [{}, {"return_offsets_mapping": True}, {"return_overflowing_tokens": True, "stride": 2}][more]
         texts = [texts_of(seed), texts_of(100 + seed)][: 1 + pair]
         arguments = {**options, **stride, **RETURNS, "return_tensors": tensors, "verbose": False}
         ours_gave, theirs = outcome(ours, *texts, **arguments), outcome(transformers, *texts, **arguments)
@@ -107,6 +104,9 @@ def test_every_format(values, both):
         ((["a", "b c"],), {"padding": True, "return_attention_mask": False}),
         ((["a _start_ b", "c"],), {"padding": True, "split_special_tokens": True}),
         ((["a", "b c"],), {"padding": True, "padding_side": "up"}),
+        ((["a", "b c"],), {"return_length": True}),
+        (((),), {}),
+        ((["a", "b"], "c"), {}),
         ((["a", "b c"], ["d"]), {"padding": True}),
         (([],), {"padding": True}),
         (([3],), {"padding": True}),
@@ -120,7 +120,7 @@ def test_other_calls(texts, options, both):
 def test_the_sides_of_the_tokenizer(both):
     for tokenizer in both:
         tokenizer.padding_side = tokenizer.truncation_side = "left"
-    options = {"padding": True, "truncation": True, "max_length": 9, **RETURNS}
+    options = {"padding": True, "truncation": True, "max_length": 9, "return_offsets_mapping": True, **RETURNS}
     ours, transformers = (tokenizer(texts_of(5), **options) for tokenizer in both)
     for tokenizer in both:
         tokenizer.padding_side = tokenizer.truncation_side = "right"
