@@ -651,9 +651,7 @@ class TokenLoss(torch.autograd.Function):
     """
 
     CHUNK = 1024  # rows of a matrix product: 83 MB of bfloat16 logits at 40,338 entries
-    CPU_BLOCK = (
-        8  # rows of a softmax on CPU: 1.3 MB of float32, in the cache from one operation to the next
-    )
+    CPU_BLOCK = 8  # rows of a softmax on CPU: 1.3 MB of float32, in the cache from one operation to the next
 
     @staticmethod
     def forward(ctx, states, weight, targets, shares):
