@@ -1,6 +1,6 @@
 """Fine-tuning from a pre-trained model and from scratch: the same configuration, settings and seeds, on six tasks.
 
-    python benchmarks/fine_tuning.py --model M --data FOLDER --runs FOLDER [--tasks sst2 cola ...] [--seeds 1 2 3]
+    python benchmarks/fine_tuning.py --data FOLDER --runs FOLDER [--tasks sst2 cola ...] [--seeds 1 2 3]
 
 `FOLDER` of the data holds a folder a task with `train` and `validation` files. Each run is `gpt1 finetune` as users
 call it, in a process of its own; what is in `--runs` already is not run again, so that the whole can be interrupted.
@@ -16,6 +16,8 @@ import sys
 from pathlib import Path
 
 from measure import RESULTS, machine
+
+from modeling_gpt1 import GPT1_MINI
 
 
 # Folder of the data: the task, its metric, the floor, and flags of its own
@@ -51,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="a folder of the tasks' folders")
     parser.add_argument("--runs", type=Path, required=True, help="where the runs are kept")
-    parser.add_argument("--model", required=True, help="a pre-trained checkpoint")
+    parser.add_argument("--model", default=GPT1_MINI, help="a pre-trained checkpoint (default: gpt1-mini)")
     parser.add_argument("--scratch", default="mini", help="its configuration, by name (default: mini)")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])

@@ -1,6 +1,6 @@
 """Perplexity of a pre-trained model on held-out text, beside a 5-gram model that learned from the same books.
 
-    python benchmarks/perplexity.py --model M --corpus novels/train --held_out novels/valid wikitext2/valid.txt
+    python benchmarks/perplexity.py --corpus novels/train --held_out novels/valid wikitext2/valid.txt
 
 Both predict the tokens of the same tokenizer, so that their figures compare: nothing is out of their vocabulary. The
 model sees windows of 512 tokens and nothing before them; the 5-gram model always the four tokens before. It is
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from measure import RESULTS, machine
 
-from modeling_gpt1 import GPT1ForCausalLM
+from modeling_gpt1 import GPT1_MINI, GPT1ForCausalLM
 from modeling_gpt1.training.books import BookWindows, encode_books
 from tokenization import GPT1Tokenizer
 
@@ -98,7 +98,7 @@ def model_loss(model: GPT1ForCausalLM, windows: BookWindows, batch_size: int = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True, help="a pre-trained checkpoint")
+    parser.add_argument("--model", default=GPT1_MINI, help="a pre-trained checkpoint (default: gpt1-mini)")
     parser.add_argument("--corpus", nargs="+", required=True, help="what the model was trained on")
     parser.add_argument("--held_out", nargs="+", required=True, help="texts to measure on, each by itself")
     parser.add_argument("--order", type=int, default=5, help="tokens of the longest n-grams (default: 5)")

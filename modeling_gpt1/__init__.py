@@ -6,6 +6,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from tokenization import GPT1Tokenizer
 
 from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
+from .loading import GPT1_MINI
 from .modeling_gpt1 import (
     AUTO_CLASSES,
     GPT1ForCausalLM,
@@ -38,6 +39,7 @@ def _register() -> None:
 _register()
 
 __all__ = [
+    "GPT1_MINI",
     "NAMED_CONFIGURATIONS",
     "GPT1Config",
     "GPT1ForCausalLM",

@@ -10,7 +10,11 @@ from tokenization import GPT1Tokenizer
 
 from . import modeling_gpt1
 from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from .modeling_gpt1 import GPT1TaskModel
+from .modeling_gpt1 import GPT1PreTrainedModel, GPT1TaskModel
+
+
+# The packaged checkpoint's directory, for any `from_pretrained`.
+GPT1_MINI = str(Path(__file__).with_name("checkpoints") / "gpt1-mini")
 
 
 def load_config(model: str) -> GPT1Config:
@@ -46,6 +50,23 @@ def load_tokenizer_and_config(model: str) -> tuple[PreTrainedTokenizerBase, GPT1
         return tokenizer, GPT1Config(vocab_size=len(tokenizer), **NAMED_CONFIGURATIONS[model])
     config = load_config(model)
     return GPT1Tokenizer.from_pretrained(model, task_format=True), config
+
+
+def set_special_tokens(config: GPT1Config, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes the tokenizer's special tokens into the configuration."""
+    for name in ("bos", "sep", "cls", "pad", "unk"):
+        setattr(config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+
+
+def load_with_tokenizer(
+    model_class: type[GPT1PreTrainedModel], model: str, config: GPT1Config, tokenizer: PreTrainedTokenizerBase
+) -> GPT1PreTrainedModel:
+    """A checkpoint's weights in a model of `model_class`, with new embeddings for tokens that it does not know yet."""
+    loaded = model_class.from_pretrained(model, config=config)
+    if len(tokenizer) > loaded.config.vocab_size:
+        # N(0, initializer_range), as all of the model began
+        loaded.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    return loaded
 
 
 def task_head(model: str, config: GPT1Config) -> type[GPT1TaskModel]:

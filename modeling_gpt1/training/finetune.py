@@ -21,7 +21,7 @@ from transformers import (
 from hub_upload import push, write_model_card
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from ..loading import load_tokenizer_and_config
+from ..loading import GPT1_MINI, load_tokenizer_and_config, load_with_tokenizer, set_special_tokens
 from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
 from .data import Labels, encode, find_columns, read_splits
 from .metrics import TaskMetrics
@@ -36,10 +36,10 @@ class TaskArguments:
 
     task: Literal[tuple(TASKS)] = field(metadata={"help": "The task, or the kind of task for your own data."})
     model: str = field(
-        default="mini",
+        default=GPT1_MINI,
         metadata={
-            "help": "A checkpoint: a directory or a Hub id, gpt1 or openai-gpt. Or a named configuration to start "
-            f"from scratch: {', '.join(NAMED_CONFIGURATIONS)}."
+            "help": "A checkpoint: a directory or a Hub id, gpt1 or openai-gpt; the packaged gpt1-mini if not given. "
+            f"Or a named configuration to start from scratch: {', '.join(NAMED_CONFIGURATIONS)}."
         },
     )
     train_file: str | None = field(
@@ -161,8 +161,7 @@ def load_model(
     model: str, task: Task, config: GPT1Config, tokenizer: PreTrainedTokenizerBase, labels: Labels
 ) -> GPT1TaskModel:
     """The task's model: a checkpoint's weights under its head, or fresh ones for a named configuration."""
-    for name in ("bos", "sep", "cls", "pad", "unk"):
-        setattr(config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    set_special_tokens(config, tokenizer)
     if labels.regression:
         config.num_labels = 1
         config.problem_type = "regression"
@@ -172,11 +171,7 @@ def load_model(
         config.problem_type = "single_label_classification"
     if model in NAMED_CONFIGURATIONS:
         return task.head(config)
-    loaded = task.head.from_pretrained(model, config=config)
-    if len(tokenizer) > loaded.config.vocab_size:
-        # The special tokens' new rows: N(0, initializer_range), as all of the model began.
-        loaded.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    return loaded
+    return load_with_tokenizer(task.head, model, config, tokenizer)
 
 
 def _train(

@@ -31,6 +31,7 @@ from hub_upload import push, write_model_card
 from tokenization import GPT1Tokenizer
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
+from ..loading import load_config, load_with_tokenizer, set_special_tokens
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from .books import BookWindows, encode_books, in_both
 from .run import RunArguments, save_results, train
@@ -63,6 +64,13 @@ class CorpusArguments:
     )
     validation_corpus: list[str] | None = field(
         default=None, metadata={"help": "Books to measure perplexity on; such as are in --corpus too are warned of."}
+    )
+    model: str | None = field(
+        default=None,
+        metadata={
+            "help": "A language model to go on from, a directory or a Hub id, with its tokenizer; in place of fresh "
+            "weights for --config."
+        },
     )
     tokenizer: str | None = field(
         default=None, metadata={"help": "A directory or Hub id of a tokenizer; the packaged one if not given."}
@@ -124,8 +132,8 @@ def pretrain(
     corpus_args: CorpusArguments, training_args: PretrainingArguments, command: str | None = None
 ) -> dict[str, float]:
     """
-    Trains a model from scratch and writes it, its tokenizer, `all_results.json`, loss curves and a model card to
-    `output_dir`.
+    Trains a model, from scratch or from a checkpoint, and writes it, its tokenizer, `all_results.json`, loss curves
+    and a model card to `output_dir`.
 
     Args:
         corpus_args, training_args: what the command line says.
@@ -143,7 +151,7 @@ def pretrain(
     training_args.check_output_dir()
     set_seed(training_args.seed)
     tokenizer = load_tokenizer(corpus_args)
-    config = load_configuration(corpus_args.config, tokenizer)
+    config = load_configuration(corpus_args, tokenizer)
     with training_args.main_process_first(desc="encoding the corpus"):
         books, held_out = (
             encode_books(paths, tokenizer, corpus_args.text_column, corpus_args.encoding_errors, corpus_args.cache_dir)
@@ -160,7 +168,7 @@ def pretrain(
         logger.warning("held out and trained on alike, so that perplexity says little: %s", ", ".join(seen))
 
     trainer = PretrainingTrainer(
-        model=new_model(config, corpus_args.objective, corpus_args.dropout),
+        model=load_model(corpus_args, config, tokenizer),
         args=training_args,
         data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=corpus_args.objective == "mlm"),
         train_dataset=windows,
@@ -179,6 +187,7 @@ def pretrain(
             training_args.output_dir,
             corpus=f"{len(books):,} books, {sum(books['words']):,} words",
             settings=settings(corpus_args, training_args, trainer, length),
+            base_model=corpus_args.model,
             command=command,
             sample=samples[-1] if samples else None,
             paper=("perplexity", 18.4),
@@ -190,22 +199,28 @@ def pretrain(
 
 def load_tokenizer(args: CorpusArguments) -> GPT1Tokenizer:
     """The tokenizer that `args` name, which adds no special tokens; for a masked LM, with a token for the mask."""
-    if args.tokenizer is None:
+    name = args.tokenizer or args.model
+    if name is None:
         tokenizer = GPT1Tokenizer(task_format=False)
     else:
-        tokenizer = GPT1Tokenizer.from_pretrained(args.tokenizer, task_format=False)
+        tokenizer = GPT1Tokenizer.from_pretrained(name, task_format=False)
     if args.objective == "mlm" and tokenizer.mask_token is None:
         tokenizer.add_special_tokens({"mask_token": "<mask>"})
     return tokenizer
 
 
-def load_configuration(name: str, tokenizer: GPT1Tokenizer) -> GPT1Config:
+def load_configuration(args: CorpusArguments, tokenizer: GPT1Tokenizer) -> GPT1Config:
     """
-    A named configuration, or that of a JSON file, with the tokenizer's vocabulary.
+    The checkpoint's configuration, a named one, or that of a JSON file; these with the tokenizer's vocabulary.
 
     Raises:
-        OSError, ValueError: neither.
+        OSError, ValueError: none of these.
     """
+    name = args.config
+    if args.model is not None:
+        config = load_config(args.model)
+        set_special_tokens(config, tokenizer)
+        return config
     if name in NAMED_CONFIGURATIONS:
         fields = NAMED_CONFIGURATIONS[name]
     else:
@@ -217,21 +232,24 @@ def load_configuration(name: str, tokenizer: GPT1Tokenizer) -> GPT1Config:
             raise ValueError(f"{name} is not JSON: {error}") from error
         if not isinstance(fields, dict):
             raise ValueError(f"{name} must hold an object, the fields of a configuration")
-    special = {
-        f"{token}_token_id": getattr(tokenizer, f"{token}_token_id") for token in ("unk", "bos", "sep", "cls", "pad")
-    }
-    return GPT1Config(**fields | special | {"vocab_size": len(tokenizer)})
+    config = GPT1Config(**fields | {"vocab_size": len(tokenizer)})
+    set_special_tokens(config, tokenizer)
+    return config
 
 
-def new_model(config: GPT1Config, objective: str, dropout: float | None) -> PreTrainedModel:
-    """A fresh model for the objective; `dropout` holds for this training, not for the configuration that is saved."""
+def load_model(args: CorpusArguments, config: GPT1Config, tokenizer: GPT1Tokenizer) -> PreTrainedModel:
+    """The model to train; `args.dropout` holds for this training, not for the configuration that is saved."""
     names = ("hidden_dropout", "embedding_dropout", "attention_dropout")
     kept = {name: getattr(config, name) for name in names}
-    if dropout is not None:
+    if args.dropout is not None:
         for name in names:
-            setattr(config, name, dropout)
+            setattr(config, name, args.dropout)
         config.validate()
-    model = (GPT1ForCausalLM if objective == "clm" else GPT1ForMaskedLM)(config)
+    model_class = GPT1ForCausalLM if args.objective == "clm" else GPT1ForMaskedLM
+    if args.model is None:
+        model = model_class(config)
+    else:
+        model = load_with_tokenizer(model_class, args.model, config, tokenizer)
     for name, value in kept.items():
         setattr(model.config, name, value)
     return model

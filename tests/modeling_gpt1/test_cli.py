@@ -72,7 +72,8 @@ def write_rows(path, rows):
 
 def finetune(task, train, output, *flags):
     flags = [*flags] or ["--max_steps", "2"]
-    return main(["finetune", "--task", task, "--train_file", train, "--output_dir", str(output), *flags])
+    files = ["--train_file", train, "--output_dir", str(output)]
+    return main(["finetune", "--task", task, "--model", "mini", *files, *flags])
 
 
 @pytest.fixture(scope="module")
@@ -267,7 +268,8 @@ finetune.Trainer = lambda **kw: trainer(**kw, callbacks=[Interrupt()])
 from modeling_gpt1.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-    flags = ["--task", "classification", "--train_file", data, "--output_dir", str(tmp_path / "model")]
+    flags = ["--task", "classification", "--model", "mini", "--train_file", data]
+    flags += ["--output_dir", str(tmp_path / "model")]
     flags += ["--per_device_train_batch_size", "2", "--num_train_epochs", "9"]
     done = subprocess.run([sys.executable, "-c", program, "finetune", *flags], capture_output=True, text=True)
     assert done.returncode == 130, done.stderr
@@ -344,7 +346,8 @@ def bad_inputs(tmp_path, trained):
     classifier = str(trained["classification"][0])
 
     def train(file, *flags, task="classification", output=out):
-        return ["finetune", "--task", task, "--train_file", str(file), "--output_dir", output, *flags]
+        files = ["--train_file", str(file), "--output_dir", output]
+        return ["finetune", "--task", task, "--model", "mini", *files, *flags]
 
     yield "missing file", "no such file", train(tmp_path / "none.csv")
     yield "empty file", "is empty", train(tmp_path / "empty.csv")
@@ -429,7 +432,7 @@ def test_without_files_the_tasks_data_set_is_taken_from_the_hub(tmp_path, monkey
         path.parent.mkdir(exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
     monkeypatch.setitem(TASKS, "sst2", replace(TASKS["sst2"], hub=(str(tmp_path / "hub"),)))
-    flags = ["--task", "sst2", "--output_dir", str(tmp_path / "model"), "--max_steps", "1"]
+    flags = ["--task", "sst2", "--model", "mini", "--output_dir", str(tmp_path / "model"), "--max_steps", "1"]
     assert main(["finetune", *flags]) == 0
     results = json.loads((tmp_path / "model/all_results.json").read_text())
     assert (results["train_samples"], results["eval_samples"]) == (4, 2)

@@ -243,6 +243,19 @@ def test_dropout_of_the_training_is_not_the_saved_one(flags, tmp_path):
     assert losses(tmp_path / "without") != losses(tmp_path / "with")
 
 
+def test_a_checkpoint_is_gone_on_from(folder, flags, tmp_path):
+    assert main(flags(tmp_path / "first", "--dropout", "0")) == 0
+    more = ["--model", str(tmp_path / "first"), "--data_seed", "1", "--dropout", "0", "--warmup_steps", "0"]
+    assert main(flags(tmp_path / "second", *more)) == 0
+    first, second = losses(tmp_path / "first"), losses(tmp_path / "second")
+    assert second[0] < first[0] - 0.5 * (first[0] - first[-1])
+    assert "from `first`" in (tmp_path / "second" / "README.md").read_text()
+    # A masked model has one token more
+    assert main(flags(tmp_path / "masked", *more, "--objective", "mlm", "--max_steps", "1")) == 0
+    model = GPT1ForMaskedLM.from_pretrained(tmp_path / "masked")
+    assert model.config.vocab_size == GPT1Config.from_pretrained(tmp_path / "first").vocab_size + 1
+
+
 def test_masked_language_model(folder, flags, tmp_path):
     more = ["--objective", "mlm", "--validation_corpus", str(folder / "held-out.txt"), "--eval_steps", "4"]
     assert main(flags(tmp_path / "model", *more)) == 0
@@ -329,6 +342,7 @@ def test_accelerate_configurations_parse(config):
         ("good.txt", b"a book\n" * 99, ["--config", "giant"], "no configuration giant"),
         ("good.txt", b"a book\n" * 99, ["--config", __file__], "is not JSON"),
         ("good.txt", b"a book\n" * 99, ["--tokenizer", "no/such/folder"], "no/such/folder"),
+        ("good.txt", b"a book\n" * 99, ["--model", "no/such/folder"], "no checkpoint at no/such/folder"),
     ],
 )
 def test_bad_input_is_one_line(folder, flags, tmp_path, capfd, name, content, more, said):
