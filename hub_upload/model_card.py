@@ -170,7 +170,8 @@ def is_generated(card: bytes) -> bool:
 
 def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> Path:
     """
-    The card of an export: the one that somebody has written by hand, as it is, or one made anew under its new name.
+    The card of an export with its picture: the one that somebody has written by hand, as it is, or one made anew under
+    its new name.
 
     Args:
         source: the directory that a training run, `save_pretrained` or a person has written.
@@ -180,6 +181,8 @@ def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> P
     """
     facts = read_facts(source)
     if by_hand(source / CARD, facts):
+        if (source / CURVE).is_file():
+            shutil.copyfile(source / CURVE, output_dir / CURVE)
         return Path(shutil.copyfile(source / CARD, output_dir / CARD))
     return make_card(source, output_dir, facts, name, architecture)
 

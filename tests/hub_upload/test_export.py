@@ -231,7 +231,9 @@ def test_a_card_that_was_edited_is_kept_and_trainers_own_is_not(trained, tmp_pat
     card = write_model_card(directory, task="sst2")
     edited = card.read_text().replace("## Use", "## How I use it")
     card.write_text(edited)
-    assert (export(directory, tmp_path / "edited") / "README.md").read_text() == edited
+    exported = export(directory, tmp_path / "edited")
+    assert (exported / "README.md").read_text() == edited
+    assert (exported / "loss.png").is_file() == PLOTS
     card.write_text("---\ntags:\n- generated_from_trainer\n---\n\n# run\n")
     assert "## Limits and biases" in (export(directory, tmp_path / "trainers") / "README.md").read_text()
 
