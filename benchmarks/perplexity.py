@@ -3,7 +3,8 @@
     python benchmarks/perplexity.py --corpus novels/train --held_out novels/valid wikitext2/valid.txt
 
 Both predict the tokens of the same tokenizer, so that their figures compare: nothing is out of their vocabulary. The
-model sees windows of 512 tokens and nothing before them; the 5-gram model always the four tokens before. It is
+model sees windows of 512 tokens that overlap by half, and so at least the 256 tokens before each (but at a text's
+beginning); the 5-gram model the four tokens before. It is
 smoothed by interpolated, modified Kneser-Ney discounting (Chen and Goodman, 1999), the lowest order by the uniform
 distribution. A word is what stands between blanks.
 """
@@ -18,7 +19,7 @@ import torch
 from measure import RESULTS, machine
 
 from modeling_gpt1 import GPT1_MINI, GPT1ForCausalLM
-from modeling_gpt1.training.books import BookWindows, encode_books
+from modeling_gpt1.training.books import encode_books
 from tokenization import GPT1Tokenizer
 
 
@@ -86,14 +87,23 @@ class KneserNey:
 
 
 @torch.inference_mode()
-def model_loss(model: GPT1ForCausalLM, windows: BookWindows, batch_size: int = 8) -> float:
-    """Mean loss a token, in nats, over windows that are alike long."""
-    losses = []
-    for start in range(0, len(windows), batch_size):
-        rows = [windows[index]["input_ids"] for index in range(start, min(start + batch_size, len(windows)))]
-        ids = torch.from_numpy(np.stack(rows)).to(model.device)
-        losses += [model(ids, labels=ids, skip_logits=True).loss.item()] * len(rows)
-    return sum(losses) / len(losses)
+def model_loss(model: GPT1ForCausalLM, ids: np.ndarray, batch_size: int = 8) -> np.ndarray:
+    """The loss of each token but the first, in nats, in windows that overlap by half: `(length - 1,)`."""
+    length = model.config.max_position_embeddings
+    step = length // 2
+    ids = torch.from_numpy(ids.astype(np.int64))
+    starts = [*range(0, len(ids) - length, step), max(len(ids) - length, 0)]
+    losses = torch.empty(len(ids) - 1)
+    seen = 0
+    for first in range(0, len(starts), batch_size):
+        of_batch = starts[first : first + batch_size]
+        rows = torch.stack([ids[start : start + length] for start in of_batch]).to(model.device)
+        for start, row, states in zip(of_batch, rows, model.model(rows).last_hidden_state, strict=True):
+            logits = model.lm_head(states[seen - start : -1]).float()
+            targets = row[seen - start + 1 :]
+            losses[seen : seen + len(targets)] = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+            seen += len(targets)
+    return losses.numpy()
 
 
 def main() -> None:
@@ -113,16 +123,17 @@ def main() -> None:
     print("| text | tokens | tokens a word | model | n-gram | model, a word | n-gram, a word |\n" + "| --- " * 7 + "|")
     for path in args.held_out:
         held_out = encode_books([path], tokenizer)
-        windows = BookWindows(held_out, model.config.max_position_embeddings)
         texts = held_out.with_format("numpy")["input_ids"]
+        tokens = sum(len(ids) for ids in texts)
+        tokens_per_word = tokens / sum(held_out["words"])
         losses = {
-            "model": model_loss(model, windows),
-            "n-gram": -float(np.mean(np.concatenate([ngrams.log_probabilities(ids) for ids in texts]))),
+            "model": np.concatenate([model_loss(model, ids) for ids in texts]).mean(),
+            "n-gram": -np.concatenate([ngrams.log_probabilities(ids)[1:] for ids in texts]).mean(),
         }
-        results[path] = {"tokens": int(windows.tokens.sum()), "tokens_per_word": windows.tokens_per_word}
+        results[path] = {"tokens": tokens, "tokens_per_word": tokens_per_word}
         for name, loss in losses.items():
             results[path][f"{name} perplexity"] = math.exp(loss)
-            results[path][f"{name} word perplexity"] = math.exp(loss * windows.tokens_per_word)
+            results[path][f"{name} word perplexity"] = math.exp(loss * tokens_per_word)
         row = results[path]
         figures = [row[f"{name} {of}"] for of in ("perplexity", "word perplexity") for name in losses]
         print(
