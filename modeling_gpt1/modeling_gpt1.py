@@ -673,7 +673,10 @@ class TokenLoss(torch.autograd.Function):
             for start in range(0, len(states), TokenLoss.CHUNK):
                 rows = slice(start, start + TokenLoss.CHUNK)
                 chunk = compute_states[rows]
-                logits = torch.mm(chunk, compute_weight.T, out=buffer[: len(chunk)])  # (rows, vocab_size)
+                logits = buffer[: len(chunk)]  # (rows, vocab_size)
+                # A CPU is twice as fast at this product (bfloat16) by some columns at a time.
+                for columns, part in zip(logits.split(some, dim=1), compute_weight.split(some), strict=True):
+                    torch.mm(chunk, part.T, out=columns)
                 pieces = (tensor.split(block) for tensor in (logits, targets[rows, None], shares[rows, None]))
                 for piece, target, share in zip(*pieces, strict=True):
                     wide = scratch[: len(piece)].copy_(piece)
