@@ -1,8 +1,11 @@
 """
-The original's update rule: its Adam and its schedule, for those who want its very steps.
+Update rules that transformers does not have: the original's Adam with its schedule, for those who want its very steps,
+and Muon, which learns the same from fewer tokens.
 
 References:
 1. OpenAI's released code, finetune-transformer-lm, opt.py and train.py.
+2. Jordan et al., Muon: An optimizer for hidden layers in neural networks (2024).
+3. Liu et al., Muon is Scalable for LLM Training (2025): the factor by which it shares AdamW's learning rate.
 """
 
 import math
@@ -10,8 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 
 
 class OriginalAdam(torch.optim.Optimizer):
@@ -114,4 +118,49 @@ class OriginalTrainer(Trainer):
         return self.lr_scheduler
 
 
-__all__ = ["OriginalAdam", "OriginalTrainer", "warmup_linear"]
+class MuonAndAdamW(torch.optim.Optimizer):
+    """
+    Muon (reference 2) for the matrices of the layers, AdamW for embeddings, biases and gains.
+
+    A matrix moves by its momentum made orthogonal, so that all directions are learned alike fast; times
+    `0.2 sqrt(max(rows, columns))`, it moves as far as by AdamW (reference 3), and both have one learning rate.
+
+    Args:
+        model (`PreTrainedModel`): whose parameters to train.
+        lr (`float`): the highest learning rate.
+        weight_decay (`float`, defaults to 0.01): on all parameters but biases and gains.
+        **adamw: other arguments of `torch.optim.AdamW`.
+    """
+
+    def __init__(self, model: PreTrainedModel, lr: float, weight_decay: float = 0.01, **adamw: Any):
+        output = model.get_output_embeddings()
+        linear = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not output]
+        matrices = {module.weight: None for module in linear}  # in their order, as sets are not
+        others = [parameter for parameter in model.parameters() if parameter not in matrices]
+        groups = [
+            {"params": [parameter for parameter in others if parameter.ndim > 1], "weight_decay": weight_decay},
+            {"params": [parameter for parameter in others if parameter.ndim < 2], "weight_decay": 0.0},
+        ]
+        self.muon = torch.optim.Muon(matrices, lr, weight_decay, adjust_lr_fn="match_rms_adamw")
+        self.adamw = torch.optim.AdamW(groups, lr, **adamw)
+        super().__init__(self.muon.param_groups + self.adamw.param_groups, {})
+        self._share()
+
+    def _share(self) -> None:
+        """One state and the same groups, so that whatever keeps or changes them sees an ordinary optimizer."""
+        self.muon.state = self.adamw.state = self.state
+        self.muon.param_groups, self.adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self._share()
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+        """One update of every parameter that has a gradient."""
+        loss = self.muon.step(closure)
+        self.adamw.step()
+        return loss
+
+
+__all__ = ["MuonAndAdamW", "OriginalAdam", "OriginalTrainer", "warmup_linear"]

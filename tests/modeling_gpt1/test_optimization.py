@@ -1,4 +1,4 @@
-"""The update rule: runs of `finetune` against the original's Adam in NumPy (tests/reference.py)."""
+"""Update rules: `finetune` against the original's Adam in NumPy (tests/reference.py); Muon by its definition."""
 
 import copy
 import json
@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from modeling_gpt1 import GPT1ForSequenceClassification
+from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM, GPT1ForSequenceClassification
 from modeling_gpt1.cli import main
 from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments, finetune
-from modeling_gpt1.training.optimization import OriginalAdam, warmup_linear
+from modeling_gpt1.training.optimization import MuonAndAdamW, OriginalAdam, warmup_linear
 from tokenization import GPT1Tokenizer
 
 
@@ -193,3 +193,55 @@ def test_label_smoothing_of_numbers_is_refused(start, tmp_path):
     with pytest.raises(ValueError, match="for classes"):
         run(tmp_path, "run", label_smoothing_factor=0.1)
     assert not (tmp_path / "run").exists()
+
+
+def with_gradients(model, seed: int):
+    torch.manual_seed(seed)
+    for parameter in model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    return model
+
+
+@pytest.mark.parametrize("model_class", [GPT1ForCausalLM, GPT1ForMaskedLM])
+def test_muon_moves_matrices_alike_in_all_directions_and_the_rest_by_adamw(model_class, tiny_config):
+    """`0.2 sqrt(max(m, n))` times the gradient made orthogonal, as far as five Newton-Schulz iterations make it."""
+    model = model_class(tiny_config(initializer_range=0.5))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    peer = with_gradients(copy.deepcopy(model), seed=1)
+    with_gradients(model, seed=1)
+    lr, decay = 1e-2, 0.1
+    MuonAndAdamW(model, lr, weight_decay=decay).step()
+    decayed = [parameter for parameter in peer.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in peer.parameters() if parameter.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    torch.optim.AdamW(groups, lr).step()
+    by_adamw = dict(peer.named_parameters())
+    matrices = 0
+    for name, parameter in model.named_parameters():
+        if parameter.ndim < 2 or "embed" in name:
+            assert torch.equal(parameter, by_adamw[name]), name
+            continue
+        matrices += 1
+        moved = before[name] * (1 - lr * decay) - parameter.detach()
+        direction = moved / (lr * 0.2 * max(parameter.shape) ** 0.5)
+        u, values, v = torch.linalg.svd(parameter.grad, full_matrices=False)
+        assert torch.all((torch.linalg.svdvals(direction) - 1).abs() < 0.35), name
+        assert torch.nn.functional.cosine_similarity((u @ v).flatten(), direction.flatten(), dim=0) > 0.95, name
+    assert matrices == 4 * model.config.num_hidden_layers
+
+
+def test_muon_goes_on_from_a_saved_state(tiny_config):
+    model = GPT1ForCausalLM(tiny_config())
+    optimizer = MuonAndAdamW(model, 1e-2)
+    for seed in range(6):
+        if seed == 3:
+            other = copy.deepcopy(model)
+            resumed = MuonAndAdamW(other, 9.0)
+            resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        with_gradients(model, seed)
+        optimizer.step()
+        if seed >= 3:
+            with_gradients(other, seed)
+            resumed.step()
+    for parameter, same in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(parameter, same)

@@ -265,10 +265,12 @@ def test_masked_language_model(folder, flags, tmp_path):
     assert losses(tmp_path / "model")[-1] < losses(tmp_path / "model")[0]
 
 
-def test_killed_and_resumed_ends_with_the_same_weights(flags, tmp_path):
-    assert main(flags(tmp_path / "whole")) == 0
+@pytest.mark.parametrize("muon", ["False", "True"])
+def test_killed_and_resumed_ends_with_the_same_weights(flags, tmp_path, muon):
+    more = ["--muon", muon]
+    assert main(flags(tmp_path / "whole", *more)) == 0
     killed = tmp_path / "killed"
-    command = [sys.executable, "-m", "modeling_gpt1", *flags(killed)]
+    command = [sys.executable, "-m", "modeling_gpt1", *flags(killed, *more)]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on how many there are
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | threads)
     deadline = time.monotonic() + 120
@@ -282,7 +284,7 @@ def test_killed_and_resumed_ends_with_the_same_weights(flags, tmp_path):
     last = max((path for path in killed.glob("checkpoint-*")), key=lambda path: int(path.name[11:]))
     state = (last / "trainer_state.json").read_bytes() if (last / "trainer_state.json").is_file() else b"{"
     (last / "trainer_state.json").write_bytes(state[: len(state) // 2])
-    assert main(flags(killed, "--resume_from_checkpoint", "True")) == 0
+    assert main(flags(killed, *more, "--resume_from_checkpoint", "True")) == 0
     assert_same_weights(tmp_path / "whole", killed)
     assert losses(tmp_path / "whole") == losses(killed)
 
@@ -310,8 +312,9 @@ def launch(*command: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_two_processes_have_the_losses_of_one(flags, tmp_path):
-    more = ["--dropout", "0", "--max_steps", "4", "--num_train_epochs", "3"]
+@pytest.mark.parametrize("muon", ["False", "True"])
+def test_two_processes_have_the_losses_of_one(flags, tmp_path, muon):
+    more = ["--dropout", "0", "--max_steps", "4", "--num_train_epochs", "3", "--muon", muon]
     assert main(flags(tmp_path / "one", *more)) == 0
     run = flags(tmp_path / "two", *more, batch=2)
     launch("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "modeling_gpt1", *run)
