@@ -4,9 +4,8 @@
 
 Both predict the tokens of the same tokenizer, so that their figures compare: nothing is out of their vocabulary. The
 model sees windows of 512 tokens that overlap by half, and so at least the 256 tokens before each (but at a text's
-beginning); the 5-gram model the four tokens before. It is
-smoothed by interpolated, modified Kneser-Ney discounting (Chen and Goodman, 1999), the lowest order by the uniform
-distribution. A word is what stands between blanks.
+beginning); the 5-gram model the four tokens before. It is smoothed by interpolated, modified Kneser-Ney discounting
+(Chen and Goodman, 1999), the lowest order by the uniform distribution. A word is what stands between blanks.
 """
 
 import argparse

@@ -133,6 +133,11 @@ class PretrainingArguments(RunArguments):
         default="non_padding", metadata={"help": "Whether to count and log the tokens: all, non_padding or no."}
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
+            raise ValueError(f"muon comes with AdamW; for optim {self.optim.value} give --muon False")
+
 
 def pretrain(
     corpus_args: CorpusArguments, training_args: PretrainingArguments, command: str | None = None
@@ -266,9 +271,7 @@ class PretrainingTrainer(Trainer):
 
     def create_optimizer(self, model: PreTrainedModel | None = None) -> torch.optim.Optimizer:
         if self.optimizer is None and self.args.muon:
-            adamw, settings = self.get_optimizer_cls_and_kwargs(self.args)
-            if adamw is not torch.optim.AdamW:
-                raise ValueError(f"muon goes with AdamW for what is no matrix, not with optim {self.args.optim.value}")
+            _, settings = self.get_optimizer_cls_and_kwargs(self.args)
             self.optimizer = MuonAndAdamW(model or self.model, weight_decay=self.args.weight_decay, **settings)
         return super().create_optimizer(model)
 

@@ -166,16 +166,8 @@ def test_finetune_leaves_a_complete_repository_and_no_token(hub, tmp_path, monke
     (tmp_path / "rows.csv").write_text(rows)
     output = tmp_path / "run"
     flags = ["--task", "classification", "--model", "mini", "--train_file", str(tmp_path / "rows.csv")]
-    flags += [
-        "--output_dir",
-        str(output),
-        "--validation_file",
-        str(tmp_path / "rows.csv"),
-        "--num_train_epochs",
-        "1",
-        "--report_to",
-        "none",
-    ]
+    flags += ["--validation_file", str(tmp_path / "rows.csv"), "--output_dir", str(output)]
+    flags += ["--num_train_epochs", "1", "--report_to", "none"]
     flags += ["--push_to_hub", "--hub_model_id", "user/tuned", "--hub_token", token]
     assert main(["finetune", *flags]) == 0
     files = hub.repo("user/tuned").files()

@@ -346,6 +346,7 @@ def test_accelerate_configurations_parse(config):
         ("good.txt", b"a book\n" * 99, ["--config", __file__], "is not JSON"),
         ("good.txt", b"a book\n" * 99, ["--tokenizer", "no/such/folder"], "no/such/folder"),
         ("good.txt", b"a book\n" * 99, ["--model", "no/such/folder"], "no checkpoint at no/such/folder"),
+        ("good.txt", b"a book\n" * 99, ["--muon", "True", "--optim", "adafactor"], "give --muon False"),
     ],
 )
 def test_bad_input_is_one_line(folder, flags, tmp_path, capfd, name, content, more, said):
