@@ -26,7 +26,7 @@ TASKS = {
     "cola": ("cola", "matthews_correlation", 0.161, ["--num_train_epochs", "8"]),
     "mrpc": ("mrpc", "f1", 0.814, ["--num_train_epochs", "2"]),
     "sts": ("stsb", "pearson", 0.648, ["--num_train_epochs", "3", "--lm_coef", "0"]),
-    "sick": ("entailment", "accuracy", 0.652, ["--num_train_epochs", "6"]),
+    "sick": ("entailment", "accuracy", 0.652, ["--num_train_epochs", "6", "--muon", "True"]),
     "mctest": ("race", "accuracy", 0.555, ["--num_train_epochs", "2", "--per_device_train_batch_size", "8"]),
 }
 SETTINGS = ["--learning_rate", "5e-4", "--warmup_steps", "0.1", "--save_only_model", "True"]

@@ -13,7 +13,6 @@ from transformers import (
     DataCollatorForMultipleChoice,
     DataCollatorWithPadding,
     PreTrainedTokenizerBase,
-    Trainer,
     TrainingArguments,
     set_seed,
 )
@@ -25,7 +24,7 @@ from ..loading import GPT1_MINI, load_tokenizer_and_config, load_with_tokenizer,
 from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
 from .data import Labels, encode, find_columns, read_splits
 from .metrics import TaskMetrics
-from .optimization import OriginalTrainer
+from .optimization import MuonTrainer, OriginalTrainer
 from .run import RunArguments, save_results, train
 from .tasks import REGRESSION_METRICS, TASKS, Task
 
@@ -98,6 +97,8 @@ class FinetuningArguments(RunArguments):
         super().__post_init__()
         if self.original_adam and self.lr_scheduler_type != "linear":
             raise ValueError(f"original_adam comes with its linear schedule, not with {self.lr_scheduler_type.value}")
+        if self.original_adam and self.muon:
+            raise ValueError("original_adam and muon are two optimizers: give one of them")
 
 
 def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> dict[str, float]:
@@ -191,7 +192,7 @@ def _train(
         training_args.metric_for_best_model = metrics.names[0]
         training_args.greater_is_better = True
     collator = DataCollatorForMultipleChoice if task.head is GPT1ForMultipleChoice else DataCollatorWithPadding
-    trainer = (OriginalTrainer if training_args.original_adam else Trainer)(
+    trainer = (OriginalTrainer if training_args.original_adam else MuonTrainer)(
         model=model,
         args=training_args,
         data_collator=collator(tokenizer),

@@ -120,7 +120,7 @@ class OriginalTrainer(Trainer):
 
 class MuonAndAdamW(torch.optim.Optimizer):
     """
-    Muon (reference 2) for the matrices of the layers, AdamW for embeddings, biases and gains.
+    Muon (reference 2) for the matrices of the layers, AdamW for embeddings, heads, biases and gains.
 
     A matrix moves by its momentum made orthogonal, so that all directions are learned alike fast; times
     `0.2 sqrt(max(rows, columns))`, it moves as far as by AdamW (reference 3), and both have one learning rate.
@@ -133,8 +133,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
     """
 
     def __init__(self, model: PreTrainedModel, lr: float, weight_decay: float = 0.01, **adamw: Any):
-        output = model.get_output_embeddings()
-        linear = [module for module in model.modules() if isinstance(module, nn.Linear) and module is not output]
+        linear = [module for module in model.base_model.modules() if isinstance(module, nn.Linear)]
         matrices = {module.weight: None for module in linear}  # in their order, as sets are not
         others = [parameter for parameter in model.parameters() if parameter not in matrices]
         groups = [
@@ -163,4 +162,14 @@ class MuonAndAdamW(torch.optim.Optimizer):
         return loss
 
 
-__all__ = ["MuonAndAdamW", "OriginalAdam", "OriginalTrainer", "warmup_linear"]
+class MuonTrainer(Trainer):
+    """`Trainer` that optimizes by [`MuonAndAdamW`] where its arguments say `muon`."""
+
+    def create_optimizer(self, model: PreTrainedModel | None = None) -> torch.optim.Optimizer:
+        if self.optimizer is None and self.args.muon:
+            _, settings = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = MuonAndAdamW(model or self.model, weight_decay=self.args.weight_decay, **settings)
+        return super().create_optimizer(model)
+
+
+__all__ = ["MuonAndAdamW", "MuonTrainer", "OriginalAdam", "OriginalTrainer", "warmup_linear"]

@@ -34,7 +34,7 @@ from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from ..loading import load_config, load_with_tokenizer, set_special_tokens
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from .books import BookWindows, encode_books, in_both
-from .optimization import MuonAndAdamW
+from .optimization import MuonTrainer
 from .run import RunArguments, save_results, train
 
 
@@ -125,18 +125,9 @@ class PretrainingArguments(RunArguments):
         default="sequential", metadata={"help": "sequential: in the order of the data set, which is a random one."}
     )
     prediction_loss_only: bool = field(default=True, metadata={"help": "Whether an evaluation takes the loss alone."})
-    muon: bool = field(
-        default=False,
-        metadata={"help": "Take Muon's steps for the layers' matrices, AdamW's for the rest: fewer tokens to a loss."},
-    )
     include_num_input_tokens_seen: str = field(
         default="non_padding", metadata={"help": "Whether to count and log the tokens: all, non_padding or no."}
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
-            raise ValueError(f"muon comes with AdamW; for optim {self.optim.value} give --muon False")
 
 
 def pretrain(
@@ -266,14 +257,8 @@ def load_model(args: CorpusArguments, config: GPT1Config, tokenizer: GPT1Tokeniz
     return model
 
 
-class PretrainingTrainer(Trainer):
-    """`Trainer` that never holds all logits, knows Muon, and logs perplexities beside the loss of an evaluation."""
-
-    def create_optimizer(self, model: PreTrainedModel | None = None) -> torch.optim.Optimizer:
-        if self.optimizer is None and self.args.muon:
-            _, settings = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = MuonAndAdamW(model or self.model, weight_decay=self.args.weight_decay, **settings)
-        return super().create_optimizer(model)
+class PretrainingTrainer(MuonTrainer):
+    """`Trainer` that never holds all logits, and logs perplexities beside the loss of an evaluation."""
 
     def compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any], *args, **kwargs) -> Any:
         return super().compute_loss(model, {**inputs, "skip_logits": True}, *args, **kwargs)

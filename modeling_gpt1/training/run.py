@@ -14,15 +14,22 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 @dataclass
 class RunArguments(TrainingArguments):
-    """[`TrainingArguments`] that need an `output_dir`, and no flag where there is no accelerator."""
+    """[`TrainingArguments`] that need an `output_dir`, know Muon, and need no flag where there is no accelerator."""
 
     output_dir: str = field(kw_only=True, metadata={"help": "Where the model and its results are written."})
+    muon: bool = field(
+        default=False,
+        kw_only=True,
+        metadata={"help": "Take Muon's steps for the layers' matrices, AdamW's for the rest: fewer tokens to a loss."},
+    )
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
             self.use_cpu = True  # mixed precision then needs no second flag
             self.dataloader_pin_memory = False
         super().__post_init__()
+        if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
+            raise ValueError(f"muon comes with AdamW; for optim {self.optim.value} give --muon False")
         if self.hub_token is not None:  # Trainer pickles its arguments into every checkpoint, and publishes them
             os.environ["HF_TOKEN"], self.hub_token = self.hub_token, None
 

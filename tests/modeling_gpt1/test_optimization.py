@@ -195,6 +195,39 @@ def test_label_smoothing_of_numbers_is_refused(start, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_finetune_takes_muons_steps(start, tmp_path):
+    """The same 50 updates, to the last bit, by the optimizer alone; the head's matrix is AdamW's."""
+    tokenizer = start(torch.float32)
+    model = GPT1ForSequenceClassification.from_pretrained(tmp_path / "start").train()
+    optimizer = MuonAndAdamW(model, 1e-3, weight_decay=0.01, fused=True)
+    muons = {id(parameter) for parameter in optimizer.param_groups[0]["params"]}
+    assert {name for name, p in model.named_parameters() if p.ndim > 1 and id(p) not in muons} == {
+        "score.weight",
+        *(name for name, _ in model.named_parameters() if "embed" in name),
+    }
+    total = BATCHES * EPOCHS
+    for done in range(total):
+        rows = ROWS[done % BATCHES * BATCH :][:BATCH]
+        batch = tokenizer([row["text"] for row in rows], padding=True, return_tensors="pt")
+        labels = torch.tensor([["bad", "good"].index(row["label"]) for row in rows])
+        model(**batch, labels=labels).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for group in optimizer.param_groups:
+            group["lr"] = 1e-3 * ((total - done) / total)
+        optimizer.step()
+        optimizer.zero_grad()
+    trained = run(tmp_path, "run", muon=True, learning_rate=1e-3, warmup_steps=0)
+    for parameter, value in zip(trained.parameters(), model.parameters(), strict=True):
+        assert torch.equal(parameter, value)
+
+
+@pytest.mark.parametrize("more, message", [("--original_adam", "one of them"), ("--optim=adafactor", "--muon False")])
+def test_muon_with_another_optimizer_is_refused(tmp_path, capsys, more, message):
+    assert main(["finetune", "--task", "sst2", "--muon", more, "--output_dir", str(tmp_path / "run")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def with_gradients(model, seed: int):
     torch.manual_seed(seed)
     for parameter in model.parameters():
