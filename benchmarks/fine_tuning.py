@@ -5,7 +5,7 @@
 `FOLDER` of the data holds a folder a task with `train` and `validation` files. Each run is `gpt1 finetune` as users
 call it, in a process of its own; what is in `--runs` already is not run again, so that the whole can be interrupted.
 The floor of a task is what a simple method reaches on the same validation set: a bag of words, features of the words
-that two texts share, or a window that slides over the story.
+that two texts share, or a window that slides over the story. A run's figure is that of its best epoch.
 """
 
 import argparse
@@ -33,7 +33,7 @@ SETTINGS = ["--learning_rate", "5e-4", "--warmup_steps", "0.1", "--save_only_mod
 
 
 def run(data: Path, runs: Path, name: str, model: str, start: str, seed: int, more: list[str]) -> float:
-    """The best validation figure of one fine-tuning, which is run unless its results are there."""
+    """The validation figure of one fine-tuning's best epoch, which is run unless its results are there."""
     task, metric, _, flags = TASKS[name]
     output_dir = runs / f"{name}-{start}-{seed}"
     results = output_dir / "all_results.json"
@@ -63,14 +63,15 @@ def main() -> None:
     rows = {}
     print("| task | metric | floor | from scratch | pre-trained |\n| --- | --- | --- | --- | --- |")
     for name in args.tasks:
-        row = rows[name] = {"metric": TASKS[name][1], "floor": TASKS[name][2]}
+        _, metric, floor, flags = TASKS[name]
+        row = rows[name] = {"metric": metric, "floor": floor, "settings": flags}
         for start, model in (("scratch", args.scratch), ("pre-trained", args.model)):
             row[start] = [run(args.data, args.runs, name, model, start, seed, more) for seed in args.seeds]
         cells = [
             f"{statistics.median(row[start]):.3f} ({min(row[start]):.3f} to {max(row[start]):.3f})"
             for start in ("scratch", "pre-trained")
         ]
-        print("| " + " | ".join([name, row["metric"], f"{row['floor']:.3f}", *cells]) + " |", flush=True)
+        print("| " + " | ".join([name, metric, f"{floor:.3f}", *cells]) + " |", flush=True)
         result = {"machine": machine("cpu"), "settings": SETTINGS + more, "seeds": args.seeds, "tasks": rows}
         (RESULTS / "fine_tuning.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
