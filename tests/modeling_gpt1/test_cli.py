@@ -263,8 +263,8 @@ class Interrupt(TrainerCallback):
     def on_step_begin(self, args, state, control, **kwargs):
         if state.global_step == 2:
             signal.raise_signal(signal.SIGINT)
-trainer = finetune.Trainer
-finetune.Trainer = lambda **kw: trainer(**kw, callbacks=[Interrupt()])
+trainer = finetune.MuonTrainer
+finetune.MuonTrainer = lambda **kw: trainer(**kw, callbacks=[Interrupt()])
 from modeling_gpt1.cli import main
 sys.exit(main(sys.argv[1:]))
 """
