@@ -65,7 +65,7 @@ def test_the_packaged_vocabulary_agrees_too(texts, tokenizer, oracle_class):
 
 def other_english(limit=1500):
     """Sentences in some sixty languages, and the descriptions of Python packages: code, markup, URLs."""
-    spacy_languages = pytest.importorskip("spacy.lang")
+    spacy_languages = pytest.importorskip("spacy.lang", reason="the sentences come from spaCy")
     languages = []
     for file in sorted(Path(spacy_languages.__path__[0]).glob("*/examples.py")):
         languages += importlib.import_module(f"spacy.lang.{file.parent.name}.examples").sentences
