@@ -13,7 +13,6 @@ from transformers import (
     DataCollatorForMultipleChoice,
     DataCollatorWithPadding,
     PreTrainedTokenizerBase,
-    TrainingArguments,
     set_seed,
 )
 
@@ -99,6 +98,10 @@ class FinetuningArguments(RunArguments):
             raise ValueError(f"original_adam comes with its linear schedule, not with {self.lr_scheduler_type.value}")
         if self.original_adam and self.muon:
             raise ValueError("original_adam and muon are two optimizers: give one of them")
+
+    def card_settings(self) -> dict[str, Any]:
+        named = {"optimizer": "Adam as in the original code"} if self.original_adam else {}
+        return super().card_settings() | named
 
 
 def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> dict[str, float]:
@@ -214,24 +217,14 @@ def _train(
             task=task_args.task,
             dataset=task.hub[0] if task_args.train_file is None else None,
             base_model=started_from,
-            settings=_settings(training_args, model.config.lm_coef, len(encoded["train"])),
+            settings={
+                "training examples": len(encoded["train"]),
+                "epochs": f"{training_args.num_train_epochs:g}",
+                **training_args.card_settings(),
+                "weight of the auxiliary language-modeling loss": model.config.lm_coef,
+            },
             paper=task.paper,
         )
         if training_args.push_to_hub:  # what Trainer has pushed lacks the results, the card and the licence
             push(training_args.output_dir, trainer.hub_model_id, revision=training_args.hub_revision)
     return figures
-
-
-def _settings(training_args: TrainingArguments, lm_coef: float, examples: int) -> dict[str, Any]:
-    """What a reader of the card wants to know of the run."""
-    return {
-        "training examples": examples,
-        "epochs": f"{training_args.num_train_epochs:g}",
-        "batch size": training_args.train_batch_size
-        * training_args.gradient_accumulation_steps
-        * training_args.world_size,
-        "learning rate": f"{training_args.learning_rate:g}, {training_args.lr_scheduler_type.value} decay",
-        "weight decay": training_args.weight_decay,
-        "weight of the auxiliary language-modeling loss": lm_coef,
-        "seed": training_args.seed,
-    }

@@ -322,21 +322,19 @@ def settings(
     corpus_args: CorpusArguments, training_args: PretrainingArguments, trainer: Trainer, length: int
 ) -> dict[str, Any]:
     """What a reader of the card wants to know of the run."""
-    batch = training_args.train_batch_size * training_args.gradient_accumulation_steps * training_args.world_size
+    shared = training_args.card_settings()
     config = trainer.model.config
     return {
         "objective": {"clm": "next token", "mlm": "masked tokens"}[corpus_args.objective],
         "updates": trainer.state.global_step,
-        "batch size": f"{batch} windows of {length} tokens",
         "epochs": f"{trainer.state.epoch:.4g}",
-        "learning rate": f"{training_args.learning_rate:g}, {training_args.lr_scheduler_type.value} decay",
+        **shared,
+        "batch size": f"{shared['batch size']} windows of {length} tokens",
         "warm-up": f"{training_args.get_warmup_steps(trainer.state.max_steps)} updates",
-        "weight decay": training_args.weight_decay,
         "dropout": config.hidden_dropout if corpus_args.dropout is None else corpus_args.dropout,
         "precision": "bfloat16 autocast"
         if training_args.bf16
         else "float16 autocast"
         if training_args.fp16
         else "float32",
-        "seed": training_args.seed,
     }

@@ -43,6 +43,16 @@ class RunArguments(TrainingArguments):
                 f"output_dir {output_dir} holds another run; choose another one, or --resume_from_checkpoint True"
             )
 
+    def card_settings(self) -> dict[str, Any]:
+        """What a reader of the card wants to know of any run; the batch size is that of all devices together."""
+        return {
+            "batch size": self.train_batch_size * self.gradient_accumulation_steps * self.world_size,
+            "optimizer": "Muon for the layers' matrices, AdamW for the rest" if self.muon else self.optim.value,
+            "learning rate": f"{self.learning_rate:g}, {self.lr_scheduler_type.value} decay",
+            "weight decay": self.weight_decay,
+            "seed": self.seed,
+        }
+
 
 class StopOnInterrupt(TrainerCallback):
     """

@@ -221,6 +221,18 @@ def test_finetune_takes_muons_steps(start, tmp_path):
         assert torch.equal(parameter, value)
 
 
+@pytest.mark.parametrize(
+    "settings, optimizer",
+    [({}, "adamw_torch_fused"), ({"muon": True}, "Muon"), ({"original_adam": True}, "Adam as in the original")],
+)
+def test_the_card_names_the_optimizer(start, tmp_path, settings, optimizer):
+    start(torch.float32)
+    run(tmp_path, "run", max_steps=1, **settings)
+    card = (tmp_path / "run" / "README.md").read_text().splitlines()
+    assert any(line.startswith(f"- optimizer: {optimizer}") for line in card)
+    assert "- batch size: 4" in card
+
+
 @pytest.mark.parametrize("more, message", [("--original_adam", "one of them"), ("--optim=adafactor", "--muon False")])
 def test_muon_with_another_optimizer_is_refused(tmp_path, capsys, more, message):
     assert main(["finetune", "--task", "sst2", "--muon", more, "--output_dir", str(tmp_path / "run")]) == 1

@@ -225,6 +225,7 @@ def test_a_run_leaves_model_results_curves_and_card(folder, flags, tmp_path, cap
     assert (out / "loss.png").read_bytes().startswith(b"\x89PNG") or not _has_matplotlib()
     card = (out / "README.md").read_text()
     assert "gpt1 pretrain --corpus" in card and samples[-1][:20] in card and "2 books" in card
+    assert "- batch size: 4 windows of 32 tokens\n" in card and "- optimizer: adamw_torch_fused\n" in card
     assert "Encoding" in capsys.readouterr().err
 
 
