@@ -74,6 +74,7 @@ def encode_books(
             features=_FEATURES,
             cache_dir=cache_dir,
             fingerprint=fingerprint(paths, tokenizer, text_column, encoding_errors),
+            writer_batch_size=16,  # rows in memory; by default 1,000, which are gigabytes
             gen_kwargs={
                 "paths": tuple(paths),
                 "tokenizer": tokenizer,
@@ -140,8 +141,9 @@ def _encoded(
 
 
 def _row(book: str, ids: list[int], words: int) -> dict:
-    ids = np.asarray(ids, dtype=np.int32)
-    return {"book": book, "input_ids": ids, "words": words, "digest": hashlib.sha256(ids).hexdigest()}
+    # The ids stay a list: of an array the writer would make a list of NumPy numbers, five times as large.
+    digest = hashlib.sha256(np.asarray(ids, dtype=np.int32)).hexdigest()
+    return {"book": book, "input_ids": ids, "words": words, "digest": digest}
 
 
 def in_both(books: Dataset, others: Dataset) -> list[str]:

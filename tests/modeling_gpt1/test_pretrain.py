@@ -129,6 +129,15 @@ def test_a_long_book_is_kept_in_parts(folder, tokenizer, tmp_path, monkeypatch):
     assert sum(parts["words"]) == len(text.split())
 
 
+def test_books_are_written_a_few_at_a_time(folder, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(books_module, "LONGEST_PART", 10)
+    parts = encode_books([folder / "books/a.txt"], tokenizer, cache_dir=str(tmp_path))
+    batches = parts.data.column("input_ids").chunks
+    assert len(batches) > 3 and max(map(len, batches)) == 16
+    windows = BookWindows(parts, 10)
+    assert [windows[i]["input_ids"].tolist() for i in range(len(windows))] == list(parts["input_ids"])
+
+
 def test_encoded_books_are_found_again_and_changed_ones_are_not(folder, tokenizer, tmp_path, monkeypatch):
     book = tmp_path / "book.txt"
     write_book(book, 90, seed=5)
