@@ -17,7 +17,7 @@ from measure import RESULTS, alternate, comparison, memory_comparison, peak_memo
 from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedModel
 
 from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, quantize_int8
-from modeling_gpt1.modeling_gpt1 import convert_openai_gpt_state_dict
+from modeling_gpt1.openai_gpt import from_openai_gpt
 
 
 PROMPT = 64
@@ -44,7 +44,7 @@ def build(device: str) -> dict[str, PreTrainedModel]:
     same = {"vocab_size": config.vocab_size, "n_positions": config.max_position_embeddings}
     peer = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**same))
     ours = GPT1ForCausalLM(config)
-    ours.load_state_dict(convert_openai_gpt_state_dict(peer.state_dict()), strict=False)
+    ours.load_state_dict(from_openai_gpt(peer.state_dict()), strict=False)
     ours.tie_weights()
     gpt2 = GPT2LMHeadModel(GPT2Config(**same, bos_token_id=None, eos_token_id=None))
     models = {"openai-gpt, fp32": peer, "ours, fp32": ours, "gpt2, fp32": gpt2}

@@ -11,6 +11,8 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from .openai_gpt import ACTIVATIONS
+
 
 # What GPT-2 changed in the blocks. With its vocabulary of 50,257 the sizes below have 124M to 1.5B parameters; the
 # smallest was announced as 117M.
@@ -36,8 +38,7 @@ NAMED_CONFIGURATIONS: dict[str, dict[str, Any]] = {
     | {"hidden_size": 1600, "num_hidden_layers": 48, "num_attention_heads": 25, "intermediate_size": 6400},
 }
 
-# An openai-gpt configuration's values that are named otherwise here.
-_OPENAI_GPT_ACTIVATIONS = {"gelu": "gelu_pytorch_tanh", "relu": "relu", "silu": "silu", "swish": "silu"}
+# What an openai-gpt configuration has that is named otherwise here, or has no place.
 _OPENAI_GPT_ONLY = ("afn", "n_ctx", "n_special", "predict_special_tokens")
 
 
@@ -238,16 +239,16 @@ class GPT1Config(PreTrainedConfig):
         }
         width = translated.get("n_embd", 768)
         activation = config_dict.get("afn", "gelu")
-        if activation not in _OPENAI_GPT_ACTIVATIONS:
+        if activation not in ACTIVATIONS:
             raise ValueError(
                 f"unknown activation {activation!r} (afn) in an openai-gpt configuration; "
-                f"known are {', '.join(_OPENAI_GPT_ACTIVATIONS)}"
+                f"known are {', '.join(ACTIVATIONS)}"
             )
         return translated | {
             "model_type": cls.model_type,
             "architectures": None,
             "n_inner": 4 * width,
-            "hidden_act": _OPENAI_GPT_ACTIVATIONS[activation],
+            "hidden_act": ACTIVATIONS[activation],
             # The published vocabulary ends before these four.
             "bos_token_id": config_dict.get("bos_token_id"),
             "sep_token_id": config_dict.get("sep_token_id"),

@@ -14,7 +14,6 @@ References:
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,14 +34,14 @@ from .configuration_gpt1 import GPT1Config
 from .loading import load_config
 from .modeling_gpt1 import (
     AUTO_CLASSES,
-    OPENAI_GPT_ARCHITECTURES,
     GPT1ForCausalLM,
     GPT1ForMultipleChoice,
     GPT1ForSequenceClassification,
     GPT1PreTrainedModel,
     GPT1TaskModel,
-    scores_alike,
 )
+from .openai_gpt import ACTIVATIONS, ARCHITECTURES, CHOICE_HEAD, has_linear_choice_head
+from .openai_gpt import to_openai_gpt as rename_to_openai_gpt
 
 
 Format = Literal["gpt1", "openai-gpt"]
@@ -69,17 +68,6 @@ BLOCK = (
     "mlp_norm.bias",
 )
 
-# Our names, and openai-gpt's.
-_TO_OPENAI_GPT = (
-    (r"^(?:model\.)?embed_tokens\.", "transformer.tokens_embed."),
-    (r"^(?:model\.)?embed_positions\.", "transformer.positions_embed."),
-    (r"^(?:model\.)?layers\.(\d+)\.self_attn\.qkv_proj\.", r"transformer.h.\1.attn.c_attn."),
-    (r"^(?:model\.)?layers\.(\d+)\.self_attn\.o_proj\.", r"transformer.h.\1.attn.c_proj."),
-    (r"^(?:model\.)?layers\.(\d+)\.attn_norm\.", r"transformer.h.\1.ln_1."),
-    (r"^(?:model\.)?layers\.(\d+)\.mlp\.up_proj\.", r"transformer.h.\1.mlp.c_fc."),
-    (r"^(?:model\.)?layers\.(\d+)\.mlp\.down_proj\.", r"transformer.h.\1.mlp.c_proj."),
-    (r"^(?:model\.)?layers\.(\d+)\.mlp_norm\.", r"transformer.h.\1.ln_2."),
-)
 _OPENAI_GPT_CLASSES = {
     "GPT1Model": "OpenAIGPTModel",
     "GPT1ForCausalLM": "OpenAIGPTLMHeadModel",
@@ -87,7 +75,7 @@ _OPENAI_GPT_CLASSES = {
     "GPT1ForEntailment": "OpenAIGPTForSequenceClassification",
     "GPT1ForMultipleChoice": "OpenAIGPTDoubleHeadsModel",
 }
-_ACTIVATIONS = {"gelu_pytorch_tanh": "gelu", "gelu_new": "gelu", "relu": "relu", "silu": "silu"}
+_ACTIVATIONS = {"gelu_new": "gelu"} | {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 # What openai-gpt has no use for, but hands back when the checkpoint returns.
 _KEPT = (
     *SPECIAL_IDS,
@@ -286,9 +274,9 @@ def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
     """An openai-gpt checkpoint's model, with the special tokens' rows, under the class that has its head."""
     config_dict, _ = PreTrainedConfig.get_config_dict(source)
     architecture = (config_dict.get("architectures") or ["OpenAIGPTLMHeadModel"])[0]
-    if architecture == "OpenAIGPTDoubleHeadsModel" and not scores_alike(config_dict):
+    if architecture == "OpenAIGPTDoubleHeadsModel" and not has_linear_choice_head(config_dict):
         raise ValueError(f"{source} has a multiple-choice head other than a linear layer on the extract state")
-    name = OPENAI_GPT_ARCHITECTURES.get(architecture, "GPT1ForCausalLM")
+    name = ARCHITECTURES.get(architecture, "GPT1ForCausalLM")
     # A checkpoint of the decoder alone is a language model: its output layer is the token embedding.
     model_class = GPT1ForCausalLM if name == "GPT1Model" else getattr(modeling_gpt1, name)
     model = model_class.from_pretrained(source)
@@ -379,15 +367,10 @@ def to_openai_gpt(model: GPT1PreTrainedModel) -> PreTrainedModel:
     if wrong:
         raise ValueError(f"openai-gpt cannot express {', '.join(wrong)}")
 
-    state_dict = {}
-    for ours, tensor in model.state_dict().items():
-        theirs = ours
-        for pattern, replacement in _TO_OPENAI_GPT:
-            theirs = re.sub(pattern, replacement, theirs)
-        state_dict[theirs] = tensor.t().contiguous() if ours.endswith("_proj.weight") else tensor
+    state_dict = rename_to_openai_gpt(model.state_dict())
     if isinstance(model, GPT1ForMultipleChoice):
         for part in ("weight", "bias"):
-            state_dict[f"multiple_choice_head.summary.{part}"] = state_dict.pop(f"score.{part}")
+            state_dict[CHOICE_HEAD + part] = state_dict.pop(f"score.{part}")
         state_dict["lm_head.weight"] = state_dict["transformer.tokens_embed.weight"]
     elif isinstance(model, GPT1ForSequenceClassification):
         last = f"transformer.h.{config.num_hidden_layers - 1}.ln_2.bias"

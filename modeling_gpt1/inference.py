@@ -29,6 +29,7 @@ from .modeling_gpt1 import (
     GPT1ForSimilarity,
     GPT1TaskModel,
 )
+from .processor import PackedLinear
 from .quantization import quantize_int8
 from .training.data import encode, find_columns, read_file
 from .training.tasks import TASKS
@@ -229,14 +230,15 @@ def generate(args: GenerateArguments) -> list[str]:
     set_seed(args.seed)
     sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
     pipeline = TextGenerationPipeline(model=model, tokenizer=tokenizer, device="cpu" if int8 else None)
-    outputs = pipeline(
-        args.prompt,
-        max_new_tokens=args.max_new_tokens,
-        do_sample=args.do_sample,
-        num_beams=args.num_beams,
-        num_return_sequences=args.num_return_sequences,
-        repetition_penalty=args.repetition_penalty,
-        window_keep=args.window_keep,
-        **sampling,
-    )
+    with PackedLinear.of(model):
+        outputs = pipeline(
+            args.prompt,
+            max_new_tokens=args.max_new_tokens,
+            do_sample=args.do_sample,
+            num_beams=args.num_beams,
+            num_return_sequences=args.num_return_sequences,
+            repetition_penalty=args.repetition_penalty,
+            window_keep=args.window_keep,
+            **sampling,
+        )
     return [output["generated_text"] for output in outputs]

@@ -26,6 +26,17 @@ from modeling_gpt1 import (
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+# The code that travels with a checkpoint
+FLAT_FILES = {
+    "configuration_gpt1.py",
+    "dropout_gpt1.py",
+    "generation_gpt1.py",
+    "losses_gpt1.py",
+    "modeling_gpt1.py",
+    "openai_gpt.py",
+    "packed_choices_gpt1.py",
+}
+
 # Loads each source through its Auto class, prints what the models answer, and runs the snippets.
 ELSEWHERE = """
 import importlib.util, json, sys
@@ -56,6 +67,12 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real data at {path} (set GPT1_DATA)")
     return path
+
+
+@pytest.fixture(scope="session")
+def flat_files() -> set[str]:
+    """The names of the code that travels with a checkpoint."""
+    return FLAT_FILES
 
 
 @pytest.fixture(autouse=True)

@@ -29,7 +29,7 @@ def without_fresh_process(monkeypatch):
     monkeypatch.setattr(EXPORT, "compare", lambda *_: None)
 
 
-def test_an_export_is_complete_checked_and_nothing_more(trained, tmp_path):
+def test_an_export_is_complete_checked_and_nothing_more(trained, tmp_path, flat_files):
     directory = trained()
     (directory / "pictures").mkdir()
     (directory / "pictures" / "one.png").write_bytes(b"\x89PNG")
@@ -39,10 +39,9 @@ def test_an_export_is_complete_checked_and_nothing_more(trained, tmp_path):
         "LICENSE",
         "README.md",
         "config.json",
-        "configuration_gpt1.py",
         *(["loss.png"] if PLOTS else []),
         "model.safetensors",
-        "modeling_gpt1.py",
+        *flat_files,
         "pictures/one.png",
         "tokenizer.json",
         "tokenizer_config.json",

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
-from modeling_gpt1.modeling_gpt1 import DroppedAttention, GPT1Dropout, kept_by_dropout
+from modeling_gpt1.dropout_gpt1 import AttentionWithDropout, GPT1Dropout, dropout_mask
 
 
 NOTHING = 1e-9  # rounds to no dropout, but takes the way of one
@@ -14,8 +14,8 @@ NOTHING = 1e-9  # rounds to no dropout, but takes the way of one
 @pytest.fixture(params=[(128, 2**20), (5, 100)], ids=["one block", "many blocks"])
 def blocks(request, monkeypatch):
     """Blocks larger than the input, and blocks that divide it, the last one smaller."""
-    monkeypatch.setattr(DroppedAttention, "QUERIES", request.param[0])
-    monkeypatch.setattr(DroppedAttention, "WEIGHTS", request.param[1])
+    monkeypatch.setattr(AttentionWithDropout, "QUERIES", request.param[0])
+    monkeypatch.setattr(AttentionWithDropout, "WEIGHTS", request.param[1])
 
 
 def heads(*shape: int) -> list[torch.Tensor]:
@@ -26,7 +26,7 @@ def heads(*shape: int) -> list[torch.Tensor]:
 def test_attention_without_dropout_is_pytorchs(blocks, kind):
     inputs = heads(3, 2, 13, 4)
     bias = torch.randn(3, 1, 13, 13).double() if kind == "bias" else None
-    got = DroppedAttention.apply(*inputs, bias, 0.3, NOTHING, kind == "causal")
+    got = AttentionWithDropout.apply(*inputs, bias, 0.3, NOTHING, kind == "causal")
     expected = F.scaled_dot_product_attention(*inputs, bias, is_causal=kind == "causal", scale=0.3).transpose(1, 2)
     torch.testing.assert_close(got, expected)
     direction = torch.randn_like(got)
@@ -38,7 +38,7 @@ def test_attention_drops_weights(blocks):
     query, key, _ = heads(2, 3, 40, 40)
     weights = (query @ key.transpose(2, 3) / 9).masked_fill(torch.ones(40, 40).triu(1).bool(), -torch.inf).softmax(-1)
     unit = torch.eye(40).double().expand(2, 3, 40, 40)  # as values, they show the weights
-    got = DroppedAttention.apply(query, key, unit, None, 1 / 9, 0.25, True).transpose(1, 2)
+    got = AttentionWithDropout.apply(query, key, unit, None, 1 / 9, 0.25, True).transpose(1, 2)
     kept = got != 0
     torch.testing.assert_close(got[kept], (weights / 0.75)[kept])
     seen = weights > 0
@@ -50,7 +50,7 @@ def test_gradients_of_attention_with_dropout(blocks):
 
     def attend(*inputs):
         torch.manual_seed(0)
-        return DroppedAttention.apply(*inputs, None, 0.5, 0.3, True)
+        return AttentionWithDropout.apply(*inputs, None, 0.5, 0.3, True)
 
     assert torch.autograd.gradcheck(attend, inputs)
 
@@ -99,10 +99,10 @@ def test_dropout_drops_its_part_and_scales_the_rest(dtype, p):
 def test_dropout_at_its_ends_and_seeded():
     x = torch.randn(50, 3)
     assert torch.equal(GPT1Dropout(0.5).eval()(x), x) and torch.equal(GPT1Dropout(0.0)(x), x)
-    assert torch.equal(kept_by_dropout(x.shape, 1.0, x.dtype), torch.zeros_like(x))
+    assert torch.equal(dropout_mask(x.shape, 1.0, x.dtype), torch.zeros_like(x))
     assert torch.equal(GPT1Dropout(1.0)(x), torch.zeros_like(x))
     masks = []
     for seed in (0, 0, 1):
         torch.manual_seed(seed)
-        masks.append(kept_by_dropout(x.shape, 0.5, x.dtype))
+        masks.append(dropout_mask(x.shape, 0.5, x.dtype))
     assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])

@@ -318,12 +318,13 @@ def test_matrix_dropout_is_the_model_with_dropped_embeddings(build, padded, refe
 def test_matrix_dropout_drops_the_given_part_and_activations_are_the_default(build):
     model = build(GPT1ForCausalLM, vocab_size=2000, embedding_dropout_type="matrix", embedding_dropout=0.1)
     weight = model.model.embed_tokens.weight
-    dropped = model.model.dropped_token_embeddings()
+    ids = torch.tensor([words(5)])
+    dropped = model.model(ids).token_embeddings
     kept = dropped != 0
     assert abs(1 - kept.double().mean().item() - 0.1) < 0.01
     torch.testing.assert_close(dropped[kept], weight[kept] / 0.9)
-    assert model.eval().model.dropped_token_embeddings() is None
-    assert build(GPT1ForCausalLM, embedding_dropout=0.1).model.dropped_token_embeddings() is None
+    assert model.eval().model(ids).token_embeddings is None
+    assert build(GPT1ForCausalLM, embedding_dropout=0.1).model(ids).token_embeddings is None
 
 
 def test_training_without_labels_says_that_the_auxiliary_loss_is_lost(build, padded, reference, caplog, monkeypatch):

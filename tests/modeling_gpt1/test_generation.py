@@ -7,7 +7,8 @@ import torch
 from transformers import CompileConfig, DynamicCache, TextIteratorStreamer
 
 from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, quantize_int8
-from modeling_gpt1.modeling_gpt1 import GrowingLayer, PackedForward
+from modeling_gpt1.generation_gpt1 import GrowingLayer
+from modeling_gpt1.processor import PackedLinear
 from tokenization import GPT1Tokenizer
 
 
@@ -145,8 +146,12 @@ def full_width():
 def test_packed_weights_give_the_same_logits(full_width, monkeypatch, dtype, tolerance):
     model = full_width.to(dtype)
     ids = torch.randint(1000, (2, 5))
-    generate = partial(model.generate, ids, do_sample=False, max_new_tokens=12, return_dict_in_generate=True)
-    monkeypatch.setattr(PackedForward, "PATIENCE", 1_000)
+
+    def generate(**options):
+        with PackedLinear.of(model):
+            return model.generate(ids, do_sample=False, max_new_tokens=12, return_dict_in_generate=True, **options)
+
+    monkeypatch.setattr(PackedLinear, "PATIENCE", 1_000)
     plain = generate(output_logits=True)
     packed_weights = []
 
@@ -155,9 +160,9 @@ def test_packed_weights_give_the_same_logits(full_width, monkeypatch, dtype, tol
         packed_weights.append(self.weight is not None)
         return output
 
-    forward = PackedForward.__call__
-    monkeypatch.setattr(PackedForward, "PATIENCE", 2)
-    monkeypatch.setattr(PackedForward, "__call__", packed)
+    forward = PackedLinear.__call__
+    monkeypatch.setattr(PackedLinear, "PATIENCE", 2)
+    monkeypatch.setattr(PackedLinear, "__call__", packed)
     again = generate(output_logits=True)
     layers = 4 * 2 + 1
     if not packed_weights:

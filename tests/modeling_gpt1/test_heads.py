@@ -16,7 +16,7 @@ from modeling_gpt1 import (
     GPT1ForSimilarity,
     GPT1Model,
 )
-from modeling_gpt1.modeling_gpt1 import PackedChoices
+from modeling_gpt1.packed_choices_gpt1 import PackedChoices
 from tokenization import GPT1Tokenizer
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from transformers import Trainer, TrainingArguments
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
-from modeling_gpt1.modeling_gpt1 import LogitsOnDemand, TokenLoss
+from modeling_gpt1.losses_gpt1 import LogitsOnDemand, TokenLoss
 
 
 def rows_of(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -24,11 +24,13 @@ def rows_of(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
 def test_token_loss_is_a_weighted_cross_entropy(monkeypatch, count, dtype, tolerance):
     """In one block, over one block of 32 and over one chunk; exact but for the dtype's own rounding."""
     monkeypatch.setattr(TokenLoss, "CHUNK", 128)
-    states, weight, targets, shares = rows_of(count, dtype)
-    loss = TokenLoss.apply(states, weight, targets, shares.to(torch.float64 if dtype.itemsize == 8 else torch.float32))
+    states, weight, targets, token_weights = rows_of(count, dtype)
+    loss = TokenLoss.apply(
+        states, weight, targets, token_weights.to(torch.float64 if dtype.itemsize == 8 else torch.float32)
+    )
     gradients = torch.autograd.grad(3 * loss, (states, weight))
     exact = [tensor.detach().double().requires_grad_() for tensor in (states, weight)]
-    expected = (F.cross_entropy(exact[0] @ exact[1].T, targets, reduction="none") * shares).sum()
+    expected = (F.cross_entropy(exact[0] @ exact[1].T, targets, reduction="none") * token_weights).sum()
     assert abs(loss - expected) < tolerance * expected
     for got, want in zip(gradients, torch.autograd.grad(3 * expected, exact), strict=True):
         assert got.dtype == dtype
@@ -36,16 +38,16 @@ def test_token_loss_is_a_weighted_cross_entropy(monkeypatch, count, dtype, toler
 
 
 def test_token_loss_without_targets_is_zero():
-    states, weight, targets, shares = rows_of(0, torch.double)
-    loss = TokenLoss.apply(states, weight, targets, shares)
+    states, weight, targets, token_weights = rows_of(0, torch.double)
+    loss = TokenLoss.apply(states, weight, targets, token_weights)
     assert loss == 0
     for gradient, tensor in zip(torch.autograd.grad(loss, (states, weight)), (states, weight), strict=True):
         assert torch.equal(gradient, torch.zeros_like(tensor))
 
 
 def test_token_loss_gives_its_gradients_more_than_once():
-    states, weight, targets, shares = rows_of(40, torch.double)
-    loss = TokenLoss.apply(states, weight, targets, shares)
+    states, weight, targets, token_weights = rows_of(40, torch.double)
+    loss = TokenLoss.apply(states, weight, targets, token_weights)
     first = torch.autograd.grad(loss, (states, weight), retain_graph=True)
     kept = [gradient.clone() for gradient in first]
     torch.testing.assert_close(torch.autograd.grad(2 * loss, (states, weight)), tuple(2 * g for g in kept))
@@ -53,11 +55,11 @@ def test_token_loss_gives_its_gradients_more_than_once():
 
 
 def test_token_loss_under_autocast_is_close():
-    states, weight, targets, shares = rows_of(600, torch.float32)
+    states, weight, targets, token_weights = rows_of(600, torch.float32)
     results = []
     for enabled in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
-            loss = TokenLoss.apply(states, weight, targets, shares.float())
+            loss = TokenLoss.apply(states, weight, targets, token_weights.float())
         results.append((loss, *torch.autograd.grad(loss, (states, weight))))
     for exact, autocast in zip(*results, strict=True):
         assert autocast.dtype == torch.float32
@@ -68,18 +70,34 @@ def test_token_loss_under_autocast_is_close():
 def test_logits_of_a_training_step_come_when_they_are_asked_for(tiny_config, spread, model_class):
     model = spread(model_class(tiny_config()))
     ids = torch.randint(90, (2, 11))
-    eager, training = model.eval()(ids, labels=ids), model.train()(ids, labels=ids)
-    asked = []
-    compute = training.compute_logits
-    training.compute_logits = lambda: (asked.append(1), compute())[1]
-    torch.testing.assert_close(training.loss, eager.loss)
-    assert training["loss"] is training.loss and not asked
-    torch.testing.assert_close(training.logits, eager.logits)
-    assert training.logits is training.logits and len(asked) == 1
+    calls = []
+    model.lm_head.register_forward_hook(lambda *_: calls.append(1))  # which makes the head one that is called
+    eager = model.eval()(ids, labels=ids)
+    model.lm_head._forward_hooks.clear()
+    ways = {
+        "attribute": lambda output: output.logits,
+        "key": lambda output: output["logits"],
+        "get": lambda output: output.get("logits"),
+        "index": lambda output: output[1],
+        "slice": lambda output: output[:2][1],
+        "tuple": lambda output: output.to_tuple()[1],
+        "dict": lambda output: dict(output)["logits"],
+        "items rebuilt": lambda output: type(output)(dict(output.items())).logits,
+    }
+    for way, ask in ways.items():
+        training = model.train()(ids, labels=ids)
+        torch.testing.assert_close(training.loss, eager.loss)
+        assert training["loss"] is training.loss is training[0] is training.get("loss"), way
+        assert training.get("nothing", 3) == 3
+        assert callable(training.__dict__["logits"]), "computed before anybody asked"
+        torch.testing.assert_close(ask(training), eager.logits, msg=way)
+        if way != "items rebuilt":
+            assert training.logits is ask(training) or way == "slice", way
     gradients = (
         torch.autograd.grad(output.logits.sum(), model.model.embed_tokens.weight)[0] for output in (training, eager)
     )
     torch.testing.assert_close(*gradients)
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("model_class", [GPT1ForCausalLM, GPT1ForMaskedLM])

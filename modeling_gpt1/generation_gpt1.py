@@ -1,0 +1,127 @@
+"""
+Generation beyond the model's positions, by a window that slides, and a cache with room for the tokens to come.
+"""
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.generation import GenerationMixin, MaxLengthCriteria, StoppingCriteriaList
+
+from .configuration_gpt1 import GPT1Config
+
+
+def positions_of_tokens(attention_mask: torch.Tensor) -> torch.LongTensor:
+    """Positions `(batch, length)` that count the tokens of a mask of that shape, and not its padding."""
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+class GrowingLayer(DynamicLayer):
+    """A layer's keys and values with room for those to come; transformers' own copies them all for each new token."""
+
+    ROOM = 128  # tokens
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As in [`DynamicLayer`]: takes those of the new tokens, `(batch, heads, length, head_dim)`, returns all."""
+        if torch.is_grad_enabled():
+            return super().update(key_states, value_states, *args, **kwargs)
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        self.keys = self._append(self.keys, key_states)
+        self.values = self._append(self.values, value_states)
+        return self.keys, self.values
+
+    def _append(self, past: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        past_length = past.shape[-2] if past.numel() else 0
+        length = past_length + new.shape[-2]
+        # `past` is the front of a larger tensor, unless something, a beam search for one, has put another in its place
+        room = past.stride(1) // past.shape[-1] if past_length else 0
+        if length > room or past.is_inference() != torch.is_inference_mode_enabled():
+            whole = new.new_empty(*new.shape[:2], length + self.ROOM, new.shape[-1])
+            if past_length:
+                whole[:, :, :past_length] = past
+        else:
+            whole = past.as_strided((*past.shape[:2], room, past.shape[-1]), past.stride())
+        whole[:, :, past_length:length] = new
+        return whole[:, :, :length]
+
+
+def growing_layers(config: GPT1Config) -> list[DynamicLayer]:
+    """The layers of an empty cache; those of a limited `attention_window` remain transformers'."""
+    return [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in DynamicCache(config=config).layers]
+
+
+class GPT1GenerationMixin(GenerationMixin):
+    """
+    `generate` to any length.
+
+    Beyond the model's positions, where a text does not fit any more, the last `window_keep` of
+    `max_position_embeddings` tokens are encoded anew, as a text of their own that grows until it does not fit in turn.
+    What a token is predicted from thus depends on the length of the text alone.
+    """
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.LongTensor,
+        next_sequence_length: int | None = None,
+        past_key_values: DynamicCache | None = None,
+        attention_mask: torch.Tensor | None = None,
+        is_first_iteration: bool = False,
+        window_keep: float = 0.5,
+        **kwargs,
+    ) -> dict:
+        """
+        As in transformers, with the last window of a text that is longer than the model's positions.
+
+        Raises:
+            ValueError: `window_keep`, an argument of `generate`, is not between 0 and 1; assisted generation, which
+                adds several tokens at a time, comes to the model's last position.
+        """
+        if not 0 < window_keep < 1:
+            raise ValueError(f"window_keep is the part of a window that is kept, between 0 and 1, not {window_keep}")
+        limit, length = self.config.max_position_embeddings, input_ids.shape[1]
+        if length > limit:
+            if not is_first_iteration and (next_sequence_length or 1) > 1:
+                raise ValueError(f"assisted generation ends at {limit} tokens (max_position_embeddings)")
+            step = limit + 1 - max(1, int(window_keep * limit))
+            window = length - -(-(length - limit) // step) * step
+            cached = 0 if past_key_values is None else past_key_values.get_seq_length()
+            if next_sequence_length is None or cached + next_sequence_length != window:
+                next_sequence_length = window
+                if isinstance(past_key_values, DynamicCache):
+                    past_key_values.layers = growing_layers(self.config)
+                elif past_key_values is not None:
+                    past_key_values.reset()
+            kwargs.pop("position_ids", None)  # which count from the beginning of the text
+            if attention_mask is not None:
+                attention_mask = attention_mask[:, -window:]
+                kwargs["position_ids"] = positions_of_tokens(attention_mask)
+        return super().prepare_inputs_for_generation(
+            input_ids,
+            next_sequence_length,
+            past_key_values,
+            attention_mask,
+            is_first_iteration=is_first_iteration,
+            **kwargs,
+        )
+
+    def _prepare_cache_for_generation(
+        self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+    ) -> None:
+        max_cache_length = min(max_cache_length, self.config.max_position_embeddings)
+        super()._prepare_cache_for_generation(
+            generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+        )
+        cache = model_kwargs.get("past_key_values")
+        if type(cache) is DynamicCache and not cache.offloading:
+            cache.layers = growing_layers(self.config)
+
+    def _get_stopping_criteria(self, *args, **kwargs) -> StoppingCriteriaList:
+        criteria = super()._get_stopping_criteria(*args, **kwargs)
+        for criterion in criteria:
+            if isinstance(criterion, MaxLengthCriteria):
+                criterion.max_position_embeddings = None  # it would warn of what does no harm here
+        return criteria
+
+
+__all__ = ["GPT1GenerationMixin", "GrowingLayer", "positions_of_tokens"]

@@ -1,0 +1,261 @@
+"""
+The language-modeling losses: L1 (paper, equation 1) without ever holding all logits, the targets of a row and their
+weights, and logits that are computed only when somebody asks for them.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers.modeling_outputs import CausalLMOutputWithPast, MaskedLMOutput
+from transformers.utils import ModelOutput
+
+
+IGNORED = -100  # a label that no loss counts
+
+
+def upcast(tensor: torch.Tensor) -> torch.Tensor:
+    """float16 and bfloat16 as float32, the precision that losses are computed in; others as they are."""
+    return tensor.float() if tensor.dtype.itemsize < 4 else tensor
+
+
+class TokenLoss(torch.autograd.Function):
+    """
+    sum_i token_weights_i * -log softmax(states_i W^T)[targets_i], without ever holding all logits.
+
+    A chunk of rows at a time, its logits become the loss and, in place, the gradient of the loss; both gradients are
+    thus ready at the end of the forward pass, and memory is one chunk of logits whatever the number of rows. The
+    products run in the compute dtype (autocast's, where it is on), the softmax at least in float32.
+
+    Args of `apply`:
+        states (`torch.FloatTensor` of shape `(targets, hidden_size)`).
+        weight (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`): the output embedding.
+        targets (`torch.LongTensor` of shape `(targets,)`).
+        token_weights (`torch.FloatTensor` of shape `(targets,)`): the weight of each target in the sum.
+    """
+
+    CHUNK = 1024  # rows of a matrix product: 83 MB of bfloat16 logits at 40,338 entries
+    CPU_BLOCK = 8  # rows of a softmax on CPU: 1.3 MB of float32, in the cache from one operation to the next
+
+    @staticmethod
+    def forward(ctx, states, weight, targets, token_weights):
+        device = states.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        compute_states, compute_weight = states.to(dtype), weight.to(dtype)
+        needs_states, needs_weight = ctx.needs_input_grad[:2]
+        grad_states = torch.empty_like(compute_states) if needs_states else None
+        product = torch.zeros_like(compute_weight) if needs_weight else None
+        grad_weight = product
+        if needs_weight and len(states) > TokenLoss.CHUNK:
+            grad_weight = torch.zeros_like(upcast(weight))
+        block, some = (TokenLoss.CPU_BLOCK, 512) if device == "cpu" else (TokenLoss.CHUNK, len(weight))
+        # Large new tensors cost CPUs more than the work in them: the page faults.
+        buffer = compute_states.new_empty(min(TokenLoss.CHUNK, len(states)), len(weight))
+        scratch = upcast(buffer[:0]).new_empty(min(block, len(states)), len(weight))
+        loss = token_weights.new_zeros(())
+        with torch.autocast(device, enabled=False):
+            for start in range(0, len(states), TokenLoss.CHUNK):
+                rows = slice(start, start + TokenLoss.CHUNK)
+                chunk = compute_states[rows]
+                logits = buffer[: len(chunk)]  # (rows, vocab_size)
+                # A CPU is twice as fast at this product (bfloat16) by some columns at a time.
+                for columns, part in zip(logits.split(some, dim=1), compute_weight.split(some), strict=True):
+                    torch.mm(chunk, part.T, out=columns)
+                pieces = (tensor.split(block) for tensor in (logits, targets[rows, None], token_weights[rows, None]))
+                for piece, target, token_weight in zip(*pieces, strict=True):
+                    wide = scratch[: len(piece)].copy_(piece)
+                    at_target, highest = wide.gather(1, target), wide.amax(1, keepdim=True)
+                    total = wide.sub_(highest).exp_().sum(1, keepdim=True)
+                    loss += ((highest - at_target + total.log()) * token_weight).sum()
+                    if needs_states or needs_weight:
+                        # d loss / d logits = token_weight * (softmax - onehot)
+                        wide.mul_(token_weight / total).scatter_add_(1, target, -token_weight.to(wide.dtype))
+                        piece.copy_(wide)
+                if needs_states:
+                    torch.mm(logits, compute_weight, out=grad_states[rows])
+                if needs_weight:
+                    torch.mm(logits.T, chunk, out=product)
+                    if grad_weight is not product:
+                        for first in range(0, len(weight), some):
+                            grad_weight[first : first + some] += upcast(product[first : first + some])
+        ctx.dtypes = states.dtype, weight.dtype
+        ctx.save_for_backward(grad_states, grad_weight)
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_loss):
+        grads = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        return (
+            *(None if grad is None else grad.to(dtype, copy=True).mul_(grad_loss) for grad, dtype in grads),
+            None,
+            None,
+        )
+
+
+def is_plain(module: nn.Linear | nn.Embedding) -> bool:
+    """
+    Whether a module does nothing but use its own weight, so that the weight may be read in place of a call: no adapter
+    or quantized layer in its place, no hook or replaced `forward`, no bias, and the weight not elsewhere: on the meta
+    device (offloaded), partitioned (ZeRO-3) or a sharded or quantized tensor.
+    """
+    kind = type(module)
+    if kind not in (nn.Linear, nn.Embedding) or "forward" in vars(module):
+        return False
+    if module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks:
+        return False
+    if kind is nn.Linear:
+        shape, extra = (module.out_features, module.in_features), module.bias
+    else:
+        shape, extra = (module.num_embeddings, module.embedding_dim), module.max_norm
+    weight = module.weight
+    return extra is None and type(weight) is nn.Parameter and tuple(weight.shape) == shape and not weight.is_meta
+
+
+def embedding_matrix(embed_tokens: nn.Embedding, vocab_size: int, device: torch.device) -> torch.Tensor:
+    """The token embeddings `(vocab_size, hidden_size)` as the module gives them, whatever has been put around it."""
+    if is_plain(embed_tokens):
+        return embed_tokens.weight
+    return embed_tokens(torch.arange(vocab_size, device=device))
+
+
+def token_loss(
+    states: torch.Tensor, weight: torch.Tensor, targets: torch.LongTensor, token_weights: torch.Tensor
+) -> torch.Tensor:
+    """
+    The weighted sum of the cross-entropies at the targets that are not -100.
+
+    Args:
+        states (`torch.FloatTensor` of shape `(..., hidden_size)`).
+        weight (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`): the output embedding.
+        targets (`torch.LongTensor` of shape `(...)`): the token that each state predicts, or -100.
+        token_weights (`torch.FloatTensor` of shape `(...)` or `()`): the weight of each target, or of all.
+    """
+    token_weights = token_weights.expand(targets.shape)
+    if torch.compiler.is_compiling():  # which makes one kernel of the softmax, the loss and their gradients
+        losses = F.cross_entropy(
+            upcast(F.linear(states, weight)).flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED
+        )
+        return (losses * token_weights.flatten()).sum()
+    counted = targets != IGNORED
+    return TokenLoss.apply(states[counted], weight, targets[counted], token_weights[counted])
+
+
+def loss_and_logits(
+    head: nn.Module,
+    states: torch.Tensor,
+    targets: torch.LongTensor,
+    num_items_in_batch: torch.Tensor | int | None,
+    skip_logits: bool,
+) -> tuple[torch.Tensor, torch.Tensor | Callable[[], torch.Tensor]]:
+    """
+    The cross-entropy of a language model's output layer, and its logits.
+
+    Args:
+        head: the output layer, from states `(batch, length, hidden_size)` to logits.
+        states (`torch.FloatTensor` of shape `(batch, length, hidden_size)`).
+        targets (`torch.LongTensor` of shape `(batch, length)`): the token that each state predicts, -100 ignored.
+        num_items_in_batch (`torch.Tensor` or `int`, *optional*): what divides the sum; the targets' number by default.
+        skip_logits (`bool`): whether a plain head's loss is computed without them.
+
+    Returns:
+        The loss, and the logits `(batch, length, vocab_size)` or, where they were skipped, a function that computes
+        them.
+    """
+    if num_items_in_batch is None:
+        num_items_in_batch = (targets != IGNORED).sum().clamp(min=1)
+    if skip_logits and is_plain(head) and not torch.compiler.is_compiling():
+        token_weights = upcast(states.new_ones(())) / num_items_in_batch
+        return token_loss(states, head.weight, targets, token_weights), lambda: head(states)
+    logits = head(states)
+    total = F.cross_entropy(upcast(logits).flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    return total / num_items_in_batch, logits
+
+
+def next_token_targets(labels: torch.LongTensor, real: torch.Tensor | None = None) -> torch.LongTensor:
+    """What each position of `(rows, length)` has to predict: the next label; -100 at padding, where `real` is 0."""
+    targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    return targets if real is None else targets.masked_fill(real == 0, IGNORED)
+
+
+def mean_over_rows(targets: torch.LongTensor, dtype: torch.dtype) -> torch.FloatTensor:
+    """The weights `(rows, length)` of a mean over each row's targets and then over the rows that have one."""
+    counted = targets != IGNORED
+    in_row = counted.sum(-1, keepdim=True).clamp(min=1)
+    rows = counted.any(-1).sum().clamp(min=1)
+    return upcast(counted.to(dtype)) / (in_row * rows)
+
+
+def row_terms(
+    states: torch.Tensor, labels: torch.LongTensor, real: torch.BoolTensor
+) -> tuple[torch.Tensor, torch.LongTensor, torch.Tensor]:
+    """
+    The terms of L1 over rows, a mean over each row's targets and then over the rows, as in the original code.
+
+    Args:
+        states (`torch.FloatTensor` of shape `(rows, length, hidden_size)`).
+        labels (`torch.LongTensor` of shape `(rows, length)`): the rows' tokens, or labels in their place.
+        real (`torch.BoolTensor` of shape `(rows, length)`): False at padding.
+
+    Returns:
+        The states, the target of each or -100, and the weights of the targets, for [`token_loss`].
+    """
+    targets = next_token_targets(labels.masked_fill(~real, IGNORED), real)
+    return states, targets, mean_over_rows(targets, states.dtype)
+
+
+class LogitsOnDemand(ModelOutput):
+    """
+    An output whose `logits` may be given as a function, called once, when the logits are first asked for: as an
+    attribute, by key, by index, by `get`, or in a tuple.
+
+    The function stands among the items until then, so that what rebuilds an output from its items (mixed precision,
+    FSDP) carries it along.
+    """
+
+    @property
+    def logits(self) -> torch.Tensor | None:
+        logits = self.__dict__["logits"]
+        if callable(logits):
+            logits = self["logits"] = logits()
+        return logits
+
+    @logits.setter
+    def logits(self, value: torch.Tensor | Callable[[], torch.Tensor] | None) -> None:
+        self.__dict__["logits"] = value
+
+    def __getitem__(self, key):
+        if isinstance(key, int):
+            key = list(self.keys())[key]
+        return self.logits if key == "logits" and "logits" in self else super().__getitem__(key)
+
+    def get(self, key, default=None):
+        try:
+            return self[key]
+        except KeyError:
+            return default
+
+
+class GPT1CausalLMOutput(LogitsOnDemand, CausalLMOutputWithPast):
+    """transformers' output; in a training step, the logits are computed only if they are asked for."""
+
+
+class GPT1MaskedLMOutput(LogitsOnDemand, MaskedLMOutput):
+    """transformers' output; in a training step, the logits are computed only if they are asked for."""
+
+
+__all__ = [
+    "IGNORED",
+    "GPT1CausalLMOutput",
+    "GPT1MaskedLMOutput",
+    "TokenLoss",
+    "embedding_matrix",
+    "is_plain",
+    "loss_and_logits",
+    "mean_over_rows",
+    "next_token_targets",
+    "row_terms",
+    "token_loss",
+    "upcast",
+]
