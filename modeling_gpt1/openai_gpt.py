@@ -104,6 +104,8 @@ def read_openai_gpt(name_or_path: str, config_dict: dict, head: str, **hub_kwarg
             f"the openai-gpt checkpoint {name_or_path} lacks {len(missing)} of its parameters, {missing[0]} for one"
         )
     state_dict = from_openai_gpt(model.state_dict())
+    if config_dict.get("tie_word_embeddings", True):
+        state_dict.pop("lm_head.weight", None)  # the same tensor as the token embeddings
     if architecture == head and has_linear_choice_head(config_dict):
         return state_dict
     return {name: tensor for name, tensor in state_dict.items() if not name.startswith("score.")}

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from modeling_gpt1 import (
+    GPT1ForCausalLM,
     GPT1ForEntailment,
     GPT1ForMultipleChoice,
     GPT1ForSequenceClassification,
@@ -140,6 +141,16 @@ def test_multiple_choice_packs_without_a_difference(head, pad, monkeypatch, side
     torch.testing.assert_close(packed[2], lm_loss)
 
 
+def test_packed_choices_under_flex_attention(tiny_config, spread, pad):
+    model = spread(GPT1ForMultipleChoice(tiny_config(num_hidden_layers=1, hidden_size=64))).eval()
+    ids, mask = pad_choices(pad, choices_of([[3, 1, 6], [2, 2, 9]], prefix=15), 30, "left")
+    with torch.no_grad():
+        expected = model(ids, attention_mask=mask).logits
+        model.set_attn_implementation("flex_attention")
+        got = model(ids, attention_mask=mask).logits
+    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_packed_choices_equal_flat_rows_on_real_stories(tiny_config, spread, data_dir):
     """In float32: logits to 1e-5, gradients to 1e-4."""
     path = data_dir / "tasks" / "mctest" / "train.jsonl"
@@ -266,6 +277,29 @@ def test_kinds_of_problem(head):
     torch.testing.assert_close(output.loss, F.binary_cross_entropy_with_logits(output.logits, labels.double()))
 
 
+@pytest.mark.parametrize("head_class", [GPT1ForSequenceClassification, GPT1ForSimilarity])
+@pytest.mark.parametrize("training", [True, False])
+def test_a_kind_of_problem_that_is_chosen_later(head, head_class, training):
+    """After construction, and whatever the dtype of the labels."""
+    ids = torch.tensor([pair(words(3), words(2)), pair(words(1), words(4))])
+
+    def output(problem, num_labels, labels):
+        model = head(head_class, num_labels=num_labels)
+        model.config.problem_type = problem
+        return model.train(training)(ids, labels=labels)
+
+    for labels in (torch.tensor([[1.0, 0, 1], [0, 0, 1]]), torch.tensor([[1, 0, 1], [0, 0, 1]])):
+        result = output("multi_label_classification", 3, labels)
+        expected = F.binary_cross_entropy_with_logits(result.logits, labels.double())
+        torch.testing.assert_close(result.task_loss, expected)
+    for num_labels, labels in ((3, torch.tensor([2, 0])), (1, torch.tensor([0, 0])), (2, torch.tensor([[1], [0]]))):
+        result = output("single_label_classification", num_labels, labels)
+        torch.testing.assert_close(result.task_loss, F.cross_entropy(result.logits, labels.flatten()))
+    for num_labels, labels in ((1, torch.tensor([2, 0])), (3, torch.rand(2, 3)), (1, torch.rand(2).bfloat16())):
+        result = output("regression", num_labels, labels)
+        torch.testing.assert_close(result.task_loss, (result.logits - labels.view(2, -1).double()).square().mean())
+
+
 def batch_for(head_class, size: int, pad) -> dict[str, torch.Tensor]:
     """Encoded examples whose label is seen in their words."""
     rows, labels = [], []
@@ -331,6 +365,26 @@ def test_accumulated_batches_equal_one_batch(tiny_config, pad, tmp_path, head_cl
         weights.append(dict(model.named_parameters()))
     for name, parameter in weights[0].items():
         torch.testing.assert_close(parameter, weights[1][name], atol=1e-6, rtol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize("head_class", [GPT1ForCausalLM, *HEADS])
+def test_compiled_training_on_batches_of_other_lengths(tiny_config, head_class):
+    """One graph, whole, whatever lengths come, and the same loss and gradients."""
+    model = head_class(tiny_config(num_labels=2, num_hidden_layers=1)).double().train()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch._dynamo.reset()
+    for length in (9, 12, 30, 17):
+        mask = torch.ones(2, length, dtype=torch.long)
+        mask[0, -3:] = 0
+        ids = torch.randint(1, 90, (2, length))
+        ids[:, 4] = DELIMITER
+        if head_class is GPT1ForMultipleChoice:
+            ids, mask = (tensor[:, None].repeat(1, 3, 1) for tensor in (ids, mask))
+        labels = ids.masked_fill(mask == 0, -100) if head_class is GPT1ForCausalLM else torch.tensor([0, 1])
+        losses = [m(ids, attention_mask=mask, labels=labels, use_cache=False).loss for m in (model, compiled)]
+        gradients = [torch.autograd.grad(loss, list(model.parameters())) for loss in losses]
+        torch.testing.assert_close(losses[1], losses[0])
+        torch.testing.assert_close(gradients[1], gradients[0])
 
 
 def test_a_training_batch_without_labels_is_refused(tiny_config, pad, tmp_path):

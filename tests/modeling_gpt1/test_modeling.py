@@ -13,7 +13,7 @@ from transformers import (
     StaticCache,
 )
 
-from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMaskedLM, GPT1Model
+from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMaskedLM, GPT1ForSequenceClassification, GPT1Model
 
 
 VOCABULARY = 100
@@ -134,6 +134,69 @@ def test_generation_from_a_left_padded_batch_equals_its_texts_alone(model, pad):
     for row, got in zip(rows, together[:, 30:], strict=True):
         alone = model.generate(torch.tensor([row]), do_sample=False, max_new_tokens=15)
         assert got.tolist() == alone[0, len(row) :].tolist()
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_nothing_is_predicted_from_padding(model, pad, side):
+    """Whatever the kernel does with rows of padding: the loss and its gradients are those of the texts alone."""
+    rows = [torch.randint(1, 90, (length,)).tolist() for length in (2, 9, 20)]
+    ids, mask = pad(rows, 20, model.config.pad_token_id, side)
+    labels = ids.masked_fill(mask == 0, -100)
+    losses = [model(torch.tensor([row]), labels=torch.tensor([row])).loss * (len(row) - 1) for row in rows]
+    expected = sum(losses) / sum(len(row) - 1 for row in rows)
+    gradients = torch.autograd.grad(expected, list(model.parameters()))
+    for implementation in ("sdpa", "eager"):
+        for training in (True, False):
+            model.set_attn_implementation(implementation)
+            loss = model.train(training)(ids, attention_mask=mask, labels=labels).loss
+            torch.testing.assert_close(loss, expected)
+            torch.testing.assert_close(torch.autograd.grad(loss, list(model.parameters())), gradients)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_labels_that_are_shifted_already(model, training):
+    """Each half of a sequence, as where it is split over devices, has a part of the whole's loss."""
+    ids = torch.randint(VOCABULARY, (2, 12))
+    shifted = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100)
+    model.train(training)
+    whole = model(ids, labels=ids).loss
+    torch.testing.assert_close(model(ids, shift_labels=shifted).loss, whole)
+    torch.testing.assert_close(model(ids, labels=ids, shift_labels=shifted).loss, whole)
+    cache = model(ids[:, :6], use_cache=True).past_key_values
+    halves = [
+        model(ids[:, :6], shift_labels=shifted[:, :6], num_items_in_batch=22).loss,
+        model(ids[:, 6:], shift_labels=shifted[:, 6:], past_key_values=cache, num_items_in_batch=22).loss,
+    ]
+    torch.testing.assert_close(sum(halves), whole)
+
+
+def test_a_batch_without_a_target_has_no_loss(model):
+    ids = torch.randint(VOCABULARY, (2, 1))
+    for training in (True, False):
+        assert model.train(training)(ids, labels=ids).loss == 0
+
+
+@pytest.mark.parametrize(
+    "change", [{"vocab_size": 10}, {"n_positions": 7}, {"num_labels": 5}, {"n_embd": 16}], ids=str
+)
+@pytest.mark.parametrize("source", [GPT1ForSequenceClassification, OpenAIGPTLMHeadModel])
+def test_weights_of_another_shape_are_refused(tmp_path, tiny_config, source, change):
+    """Unless the caller says so, and then the rest is loaded."""
+    if source is OpenAIGPTLMHeadModel:
+        ours = GPT1ForCausalLM
+        model = source(OpenAIGPTConfig(vocab_size=VOCABULARY, n_positions=64, n_embd=32, n_layer=3, n_head=4))
+    else:
+        ours = source
+        model = source(tiny_config(num_labels=2))
+    model.save_pretrained(tmp_path)
+    if ours is GPT1ForCausalLM and "num_labels" in change:
+        ours.from_pretrained(tmp_path, **change)  # which has no labels
+        return
+    with pytest.raises(RuntimeError, match="ignore_mismatched_sizes"):
+        ours.from_pretrained(tmp_path, **change)
+    loaded = ours.from_pretrained(tmp_path, **change, ignore_mismatched_sizes=True)
+    assert all(getattr(loaded.config, name) == value for name, value in change.items())
+    assert torch.isfinite(loaded.eval()(torch.tensor([[1, 2, 3]])).logits).all()
 
 
 def test_flex_attention_equals_eager(tiny_config, spread):
