@@ -112,6 +112,15 @@ def test_finetune_writes_what_trainer_writes(trained, task, flat_files):
     assert any(name.startswith("checkpoint-") for name in files)
 
 
+def test_a_compiled_fine_tuning_takes_texts_of_any_length(tmp_path):
+    rows = [{"text": "word " * (3 + 2 * i), "label": "ab"[i % 2]} for i in range(12)]
+    flags = ("--max_steps", "5", "--per_device_train_batch_size", "2", "--torch_compile", "True")
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    assert finetune("classification", data, tmp_path / "model", *flags, "--torch_compile_backend", "eager") == 0
+    results = json.loads((tmp_path / "model" / "all_results.json").read_text())
+    assert 0 < results["train_loss"] < 20
+
+
 @pytest.mark.parametrize("task", ROWS)
 def test_predict_agrees_with_the_model_and_the_pipeline(trained, tmp_path, task):
     directory, data = trained[task]

@@ -85,6 +85,17 @@ def assert_same_weights(one: Path, other: Path) -> None:
         assert torch.equal(tensor, second[name]), name
 
 
+def test_compiled_it_learns_the_same(flags, folder, tmp_path):
+    """From books and from one that is shorter than a window."""
+    (folder / "short").mkdir(exist_ok=True)
+    for name, count in (("a.txt", 200), ("b.txt", 18)):
+        write_book(folder / "short" / name, count, seed=4)
+    compiled = ("--torch_compile", "True", "--torch_compile_backend", "eager")
+    for name, more in (("plain", ()), ("compiled", compiled)):
+        assert main(flags(tmp_path / name, "--dropout", "0", *more, corpus="short", batch=1)) == 0
+    torch.testing.assert_close(losses(tmp_path / "compiled"), losses(tmp_path / "plain"), atol=2e-3, rtol=0)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(folder) -> GPT1Tokenizer:
     return GPT1Tokenizer.from_pretrained(folder / "tokenizer")
