@@ -60,7 +60,7 @@ def _generate(arguments: Sequence[str]) -> None:
 
 
 def _train_tokenizer(arguments: Sequence[str]) -> None:
-    from tokenization.train import train_tokenizer
+    from tokenization.report import train_tokenizer
 
     parser = argparse.ArgumentParser(
         prog="gpt1 train-tokenizer", description="Learn a BPE from text, by the words of the 2018 encoder."
