@@ -10,10 +10,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.utils import logging as hub_logging
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
 
 def _parse(
@@ -28,7 +29,9 @@ def _parse(
 def _finetune(arguments: Sequence[str]) -> None:
     from .training.finetune import FinetuningArguments, TaskArguments, finetune
 
-    finetune(*_parse("finetune", (TaskArguments, FinetuningArguments), arguments))
+    task_args, training_args = _parse("finetune", (TaskArguments, FinetuningArguments), arguments)
+    finetune(task_args, training_args)
+    _publish(training_args)
 
 
 def _pretrain(arguments: Sequence[str]) -> None:
@@ -39,8 +42,21 @@ def _pretrain(arguments: Sequence[str]) -> None:
     config = argparse.ArgumentParser(add_help=False)
     config.add_argument("--config", default=CorpusArguments.config)
     recipe = RECIPES.get(config.parse_known_args(arguments)[0].config, {})
-    command = "gpt1 " + shlex.join(["pretrain", *arguments])
-    pretrain(*_parse("pretrain", dataclasses, arguments, recipe), command=command)
+    corpus_args, training_args = _parse("pretrain", dataclasses, arguments, recipe)
+    pretrain(corpus_args, training_args)
+    _publish(training_args, command="gpt1 " + shlex.join(["pretrain", *arguments]))
+
+
+def _publish(args: TrainingArguments, **facts: Any) -> None:
+    """The model card of a run that has ended, and the push that `--push_to_hub` asks for."""
+    from hub_upload import push, write_model_card
+
+    if args.process_index != 0:
+        return
+    write_model_card(args.output_dir, **facts)
+    if args.push_to_hub:  # what Trainer has pushed meanwhile lacks the results and the card
+        name = args.hub_model_id or Path(args.output_dir).absolute().name
+        push(args.output_dir, name, private=args.hub_private_repo, revision=args.hub_revision)
 
 
 def _predict(arguments: Sequence[str]) -> None:
