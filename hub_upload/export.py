@@ -6,17 +6,14 @@ Before it counts as exported, it is loaded where this package is not installed, 
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
 from transformers import OpenAIGPTModel
-from transformers.utils import logging
 
 from modeling_gpt1.configuration_gpt1 import LICENSE
 from modeling_gpt1.convert import to_openai_gpt
-from modeling_gpt1.loading import load_checkpoint
+from modeling_gpt1.loading import load_checkpoint, quietly
 from tokenization.write_aside import new_folder
 
 from .fresh_process import OPENAI_GPT_AUTO_CLASSES, compare
@@ -64,7 +61,7 @@ def export(
     directory, output = Path(directory), Path(output_dir)
     if format not in get_args(Format):
         raise ValueError(f"format is one of {', '.join(get_args(Format))}, not {format!r}")
-    with new_folder(output) as folder, _quietly():
+    with new_folder(output) as folder, quietly():
         model, tokenizer = load_checkpoint(directory)
         architecture = type(model).__name__
         tokenizer.model_max_length = min(tokenizer.model_max_length, model.config.max_position_embeddings)
@@ -84,17 +81,3 @@ def export(
         if check:
             compare(folder, model, tokenizer)
     return output
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without transformers' reports and bars: weights are loaded several times, under heads they were not saved as."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

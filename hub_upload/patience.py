@@ -61,8 +61,14 @@ def patiently(
         time.sleep(max(delay, min(float(asked), 300.0) if asked.isdigit() else 0.0))
 
 
-def _passes(error: Exception) -> bool:
-    """Whether it may go better the next time; uploads in threads (RuntimeError) have been repeated by then."""
+def _of_thread(error: BaseException) -> BaseException:
+    """What is behind the RuntimeError that huggingface_hub makes of an upload that failed in a thread."""
+    return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
+
+
+def _passes(error: BaseException) -> bool:
+    """Whether it may go better the next time."""
+    error = _of_thread(error)
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code == 429 or error.response.status_code >= 500
     return isinstance(error, (HTTPError, json.JSONDecodeError))  # a proxy's error page is no JSON
@@ -70,8 +76,7 @@ def _passes(error: Exception) -> bool:
 
 def _explain(error: BaseException, repo_id: str) -> str:
     """What went wrong, and what to do about it."""
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:
-        return _explain(error.__cause__, repo_id)
+    error = _of_thread(error)
     if isinstance(error, OfflineModeIsEnabled):
         return "offline mode is on, so the Hub cannot be reached: unset HF_HUB_OFFLINE and run again"
     if not isinstance(error, HfHubHTTPError):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -180,6 +181,8 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
     if (args.input_file is None) != (args.output_file is None):
         raise ValueError("--input_file and --output_file go together")
     if args.input_file is not None:
+        if Path(args.output_file).resolve() == Path(args.input_file).resolve():
+            raise ValueError("--output_file is --input_file: give it a name of its own")
         with new_file(args.output_file) as file, file.open("w", encoding="utf-8") as lines:
             rows = read_file(args.input_file)
             predictor = Predictor(args.model, args.batch_size, args.dtype)

@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import cached_file
+from transformers.utils import cached_file, logging
 
 from tokenization import GPT1Tokenizer
 
@@ -73,7 +75,22 @@ def load_checkpoint_model(
         if architecture not in _SAVED_CLASSES:
             raise ValueError(f"{source} holds {architecture}: a gpt1 checkpoint is needed, such as gpt1 convert makes")
         model_class = _SAVED_CLASSES[architecture]
-    return _load_weights(model_class, source, config=config, dtype=dtype)
+    with quietly() if Path(source).is_dir() else nullcontext():  # of a download, the bar is wanted
+        return _load_weights(model_class, source, config=config, dtype=dtype)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without transformers' bars and reports: what is wrong with a checkpoint is said once, in an error."""
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def load_checkpoint_tokenizer(source: str | os.PathLike, config: GPT1Config) -> GPT1Tokenizer:
