@@ -19,7 +19,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from modeling_gpt1.training.run import FACTS
+from modeling_gpt1.training import FACTS
 
 
 CARD, CURVE = "README.md", "loss.png"

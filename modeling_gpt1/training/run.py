@@ -11,8 +11,7 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-
-FACTS = "card.json"
+from . import FACTS
 
 
 @dataclass

@@ -99,7 +99,7 @@ def test_a_request_that_fails_once_is_repeated(hub, folder, request_kind, how):
     assert [title for _, _, title in repo.log] == ["initial commit", "Upload model"]
     assert repo.refs["refs/tags/v1"] == repo.refs["refs/heads/next"] == result.commit
     assert set(repo.files("main")) == {".gitattributes"}
-    if request_kind != "upload":
+    if request_kind not in ("upload", "verify"):
         assert len(large_uploads(hub)) == len(set(large_uploads(hub))), "a large file was sent twice"
 
 
