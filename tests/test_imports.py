@@ -132,9 +132,10 @@ def test_no_imports_run_in_a_circle():
     assert circle(graph_of(modules_of(REPOSITORY))) is None
 
 
-def test_what_travels_to_the_hub_imports_only_what_is_there():
+def test_what_travels_to_the_hub_imports_only_what_is_there(flat_files):
     modules = modules_of(REPOSITORY)
-    assert {"modeling_gpt1.modeling_gpt1", "modeling_gpt1.configuration_gpt1"} <= set(modules)
+    assert {f"{name}.py" for name in FLAT} == flat_files
+    assert {f"modeling_gpt1.{name}" for name in FLAT} <= set(modules)
     assert strangers(modules) == []
 
 

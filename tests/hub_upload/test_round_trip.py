@@ -85,11 +85,13 @@ def test_every_head_goes_to_the_hub_and_back(hub, trained, monkeypatch, auto_cla
     assert len(hub.requests) == requests
 
 
-# What a repository needs in order to be loaded where this package is not installed, and to be lawful to copy.
-COMPLETE = {"LICENSE", "config.json", "configuration_gpt1.py", "model.safetensors", "modeling_gpt1.py", "README.md"}
+# What a repository needs beside the code.
+COMPLETE = {"LICENSE", "README.md", "config.json", "model.safetensors"}
 
 
-def test_trainer_pushes_and_goes_on_from_the_hub(hub, tiny_config, tmp_path, monkeypatch, load_elsewhere, answer):
+def test_trainer_pushes_and_goes_on_from_the_hub(
+    hub, tiny_config, tmp_path, monkeypatch, load_elsewhere, answer, flat_files
+):
     monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *_: None)
     tokenizer = GPT1Tokenizer(task_format=True)
     rows = Dataset.from_dict({"text": ["good", "bad"] * 4, "labels": [1, 0] * 4})
@@ -127,7 +129,7 @@ def test_trainer_pushes_and_goes_on_from_the_hub(hub, tiny_config, tmp_path, mon
     pushed = second.push_to_hub()
     repo = hub.repo("user/trained")
     assert repo.log[-1] == ("refs/heads/main", pushed.oid, "End of training")
-    assert COMPLETE | {"tokenizer.json", "tokenizer_config.json"} <= set(repo.files())
+    assert COMPLETE | flat_files | {"tokenizer.json", "tokenizer_config.json"} <= set(repo.files())
     assert b"generated_from_trainer" in repo.files()["README.md"]
     job = ("user/trained", "AutoModelForSequenceClassification", "main")
     assert load_elsewhere([job]) == [answer(second.model, tokenizer)]
@@ -170,7 +172,7 @@ def test_importing_the_package_changes_no_class_of_others():
     assert changed == "" and int(seen) > 10_000
 
 
-def test_finetune_leaves_a_complete_repository_and_no_token(hub, tmp_path, monkeypatch):
+def test_finetune_leaves_a_complete_repository_and_no_token(hub, tmp_path, monkeypatch, flat_files):
     monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *_: None)
     monkeypatch.setitem(NAMED_CONFIGURATIONS, "mini", {"hidden_size": 8, "num_hidden_layers": 1} | SMALL)
     token = os.environ["HF_TOKEN"]
@@ -184,21 +186,21 @@ def test_finetune_leaves_a_complete_repository_and_no_token(hub, tmp_path, monke
     flags += ["--push_to_hub", "--hub_model_id", "user/tuned", "--hub_token", token]
     assert main(["finetune", *flags]) == 0
     files = hub.repo("user/tuned").files()
-    assert COMPLETE | {"tokenizer.json"} <= set(files)
+    assert COMPLETE | flat_files | {"tokenizer.json"} <= set(files)
     card = files["README.md"].decode()
     accuracy = json.loads((output / "all_results.json").read_text())["eval_accuracy"]
     assert f"| validation | accuracy | {accuracy:.4f} |" in card and 'model="user/tuned"' in card
     assert not [path for path, content in files.items() if token.encode() in content]
 
 
-def test_a_model_pushes_itself(hub, tiny_config, tmp_path, load_elsewhere, answer):
+def test_a_model_pushes_itself(hub, tiny_config, tmp_path, load_elsewhere, answer, flat_files):
     tokenizer = GPT1Tokenizer()
     model = GPT1ForCausalLM(tiny_config(vocab_size=len(tokenizer), hidden_size=8, num_hidden_layers=1))
     model.push_to_hub("itself", private=True, tags=["mine"])
     tokenizer.push_to_hub("user/itself")
     repo = hub.repo("user/itself")
     assert repo.private
-    assert COMPLETE | {"generation_config.json", "tokenizer.json"} <= set(repo.files())
+    assert COMPLETE | flat_files | {"generation_config.json", "tokenizer.json"} <= set(repo.files())
     assert "- mine" in repo.files()["README.md"].decode()
     assert load_elsewhere([("user/itself", "AutoModelForCausalLM", "main")]) == [answer(model, tokenizer)]
 
