@@ -31,7 +31,7 @@ OPENAI_GPT_AUTO_CLASSES = {
 TEXTS = ("A man sleeps.", "He's awake!")
 
 # Runs where the package is hidden: loads through each Auto class that it is told, and writes hidden states and, where
-# no weight had to be made up, what the head answers. Without texts there is no tokenizer, and any ids do.
+# no weight had to be made up, what the head answers.
 _PROGRAM = """
 import sys
 
@@ -49,10 +49,8 @@ trust = trust == "True"
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
 transformers.AutoConfig.from_pretrained(directory, trust_remote_code=trust)
-ids = torch.arange(8).unsqueeze(0)
-if texts:
-    tokenizer = transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
-    ids = torch.tensor([tokenizer(*texts)["input_ids"]])
+tokenizer = transformers.AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+ids = torch.tensor([tokenizer(*texts)["input_ids"]])
 answers = {"ids": ids}
 for name in names.split():
     model, info = getattr(transformers, name).from_pretrained(
@@ -68,22 +66,22 @@ save_file(answers, output)
 """
 
 
-def compare(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> None:
+def compare(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """
     Loads `directory` without this package, through every Auto class that it claims, and compares with the model.
 
     Args:
         directory: the export.
         model: what it was made from, in evaluation mode.
-        tokenizer: likewise; None where the export has none.
+        tokenizer: likewise.
 
     Raises:
         ValueError: it does not load, or its token ids, hidden states or logits are others.
     """
-    ids = torch.arange(8).unsqueeze(0) if tokenizer is None else torch.tensor([tokenizer(*TEXTS)["input_ids"]])
+    ids = torch.tensor([tokenizer(*TEXTS)["input_ids"]])
     claims = _claims(directory, model)
     remote = not isinstance(model, OpenAIGPTPreTrainedModel)
-    answers = _ask(directory, remote, claims, () if tokenizer is None else TEXTS)
+    answers = _ask(directory, remote, claims)
     if not torch.equal(answers["ids"], ids):
         raise ValueError("the exported tokenizer gives other ids than the model's: nothing was exported")
     for auto_class, model_class in claims.items():
@@ -122,9 +120,7 @@ def _claims(directory: Path, model: PreTrainedModel) -> dict[str, type[PreTraine
     return claims
 
 
-def _ask(
-    directory: Path, trust_remote_code: bool, auto_classes: Iterable[str], texts: Iterable[str]
-) -> dict[str, torch.Tensor]:
+def _ask(directory: Path, trust_remote_code: bool, auto_classes: Iterable[str]) -> dict[str, torch.Tensor]:
     with TemporaryDirectory() as temporary:
         output = Path(temporary, "answers.safetensors")
         environment = {name: value for name, value in os.environ.items() if "TOKEN" not in name} | {
@@ -140,7 +136,7 @@ def _ask(
                 str(output),
                 str(trust_remote_code),
                 " ".join(auto_classes),
-                *texts,
+                *TEXTS,
             ],
             capture_output=True,
             text=True,

@@ -1,8 +1,8 @@
 """
 The model card: a template filled from what the training run wrote; every number is one of `all_results.json`.
 
-What the run knows and its files do not tell, the task or the corpus, the data and the settings, is kept beside the
-card in `card.json`, so that an export can write the card again under the repository's name.
+What the run knows and its other files do not tell, the task or the corpus, the data and the settings, it leaves in
+`card.json`, so that an export can write the card again under the repository's name.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from modeling_gpt1.training import FACTS
 
-CARD, FACTS, CURVE = "README.md", "card.json", "loss.png"
+
+CARD, CURVE = "README.md", "loss.png"
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")
 # In the cards that Trainer writes, and that a model's or a tokenizer's own `push_to_hub` does.
@@ -135,14 +137,14 @@ def write_model_card(directory: str | os.PathLike, **facts: Any) -> Path:
     by hand stays as it is.
 
     Args:
-        directory: holds `config.json`, `all_results.json` and `trainer_state.json`.
-        facts: those of [`Facts`] that are known, by name.
+        directory: holds `config.json`, `all_results.json`, `trainer_state.json` and `card.json`.
+        facts: those of [`Facts`], by name, that are to be told beside or in place of the ones in `card.json`.
 
     Returns:
         The file.
     """
-    directory, known = Path(directory), Facts(**facts)
-    known.written = read_facts(directory).written
+    directory = Path(directory)
+    known = replace(read_facts(directory), **facts)
     if not by_hand(directory / CARD, known):
         card = make_card(directory, directory, known, directory.resolve().name)
         known.written = hashlib.sha256(card.read_bytes()).hexdigest()
@@ -151,7 +153,7 @@ def write_model_card(directory: str | os.PathLike, **facts: Any) -> Path:
 
 
 def read_facts(directory: Path) -> Facts:
-    """What was known when the directory's card was last written."""
+    """What is known of the run that wrote the directory, and of the card that it has."""
     return Facts(**_read_json(directory / FACTS))
 
 

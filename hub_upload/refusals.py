@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from modeling_gpt1.training import FACTS
+
 
 # What a training run leaves beside the model: no part of an export, and no reason to refuse one.
 LEFT_BY_TRAINING = (
     "training_args.bin",
     "trainer_state.json",
     "*_results.json",
-    "card.json",
+    FACTS,
     "checkpoint-*",
     "last-checkpoint",
     "runs",

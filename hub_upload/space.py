@@ -45,7 +45,7 @@ _GENERATE = """def answer(prompt, new_tokens):
 _CHOOSE = """def answer(question, answers):
     answers = [line for line in answers.splitlines() if line.strip()]
     if len(answers) < 2:
-        raise gr.Error("Give two answers or more, one a line.")
+        raise gr.Error("Give two answers or more, one per line.")
     inputs = tokenizer([question] * len(answers), answers, truncation=True, padding=True, return_tensors="pt")
     with torch.inference_mode():
         logits = model(**{name: tensor.unsqueeze(0) for name, tensor in inputs.items()}).logits[0]
@@ -90,7 +90,7 @@ def write_space(directory: Path, exported: Path, repo_id: str, output_dir: Path)
             'model = AutoModelForMultipleChoice.from_pretrained("$repo_id"$trust).eval()'
         )
         body, output = _CHOOSE, _LABELS
-        inputs = '[gr.Textbox(label="Question"), gr.Textbox(label="Answers, one a line", lines=4)]'
+        inputs = '[gr.Textbox(label="Question"), gr.Textbox(label="Answers, one per line", lines=4)]'
         examples = [["Tom was hungry. What did he do?", "He ate an apple.\nHe sold his shoes."]]
     elif pair or architecture == "GPT1ForSequenceClassification":
         if config.get("problem_type") == "regression":

@@ -18,7 +18,6 @@ from .modeling_gpt1 import (
     GPT1Model,
     GPT1PreTrainedModel,
 )
-from .push_to_hub import install
 from .quantization import quantize_int8
 
 
@@ -33,7 +32,6 @@ def _register() -> None:
     # Trainer shifts the labels that it smooths (label_smoothing_factor) for the models of this list only.
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[GPT1Config.model_type] = GPT1ForCausalLM.__name__
     transformers.AutoTokenizer.register(GPT1Config, fast_tokenizer_class=GPT1Tokenizer, exist_ok=True)
-    install()
 
 
 _register()

@@ -10,10 +10,11 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from huggingface_hub.utils import logging as hub_logging
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 
 
 def _parse(
@@ -25,10 +26,19 @@ def _parse(
     return parser.parse_args_into_dataclasses(list(arguments), look_for_args_file=False)
 
 
+def _told(command: str, arguments: Sequence[str]) -> str:
+    """The command line as a card may tell it: without the login."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--hub_token", "--hub-token")
+    return shlex.join(["gpt1", command, *parser.parse_known_args(arguments)[1]])
+
+
 def _finetune(arguments: Sequence[str]) -> None:
     from .training.finetune import FinetuningArguments, TaskArguments, finetune
 
-    finetune(*_parse("finetune", (TaskArguments, FinetuningArguments), arguments))
+    task_args, training_args = _parse("finetune", (TaskArguments, FinetuningArguments), arguments)
+    finetune(task_args, training_args)
+    _publish(training_args)
 
 
 def _pretrain(arguments: Sequence[str]) -> None:
@@ -39,8 +49,21 @@ def _pretrain(arguments: Sequence[str]) -> None:
     config = argparse.ArgumentParser(add_help=False)
     config.add_argument("--config", default=CorpusArguments.config)
     recipe = RECIPES.get(config.parse_known_args(arguments)[0].config, {})
-    command = "gpt1 " + shlex.join(["pretrain", *arguments])
-    pretrain(*_parse("pretrain", dataclasses, arguments, recipe), command=command)
+    corpus_args, training_args = _parse("pretrain", dataclasses, arguments, recipe)
+    pretrain(corpus_args, training_args)
+    _publish(training_args, command=_told("pretrain", arguments))
+
+
+def _publish(args: TrainingArguments, **facts: Any) -> None:
+    """The model card of a run that has ended, and the push that `--push_to_hub` asks for."""
+    from hub_upload import push, write_model_card
+
+    if args.process_index != 0:
+        return
+    write_model_card(args.output_dir, **facts)
+    if args.push_to_hub:  # what Trainer has pushed meanwhile lacks the results and the card
+        name = args.hub_model_id or Path(args.output_dir).absolute().name
+        push(args.output_dir, name, private=args.hub_private_repo, revision=args.hub_revision)
 
 
 def _predict(arguments: Sequence[str]) -> None:
@@ -60,7 +83,7 @@ def _generate(arguments: Sequence[str]) -> None:
 
 
 def _train_tokenizer(arguments: Sequence[str]) -> None:
-    from tokenization.train import train_tokenizer
+    from tokenization.report import train_tokenizer
 
     parser = argparse.ArgumentParser(
         prog="gpt1 train-tokenizer", description="Learn a BPE from text, by the words of the 2018 encoder."
@@ -74,7 +97,7 @@ def _train_tokenizer(arguments: Sequence[str]) -> None:
     parser.add_argument("--held_out", metavar="PATH", help="text for the report that was not learned from")
     parser.add_argument("--text_column", default="text", help="column of tables and data sets (default: text)")
     args = vars(parser.parse_args(arguments))
-    report = train_tokenizer(**args, command="gpt1 " + shlex.join(["train-tokenizer", *arguments]))
+    report = train_tokenizer(**args, command=_told("train-tokenizer", arguments))
     print(json.dumps(report, indent=2))
 
 

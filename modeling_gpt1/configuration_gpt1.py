@@ -6,6 +6,8 @@ References:
 2. OpenAI's released code, finetune-transformer-lm ("the original code").
 """
 
+import os
+from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -230,6 +232,14 @@ class GPT1Config(PreTrainedConfig):
             config_dict = cls._from_openai_gpt(config_dict)
         return config_dict, kwargs
 
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """As in transformers, with the licence of the code that is saved along, unless a LICENSE is there already."""
+        licence = Path(save_directory, "LICENSE")
+        if not licence.exists():
+            licence.parent.mkdir(parents=True, exist_ok=True)
+            licence.write_text(LICENSE, encoding="utf-8")
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+
     @classmethod
     def _from_openai_gpt(cls, config_dict: dict[str, Any]) -> dict[str, Any]:
         translated = {
@@ -257,4 +267,30 @@ class GPT1Config(PreTrainedConfig):
         }
 
 
-__all__ = ["GPT1Config", "NAMED_CONFIGURATIONS"]
+# A text, since only code travels: who saves a model that was loaded as remote code hands the notice on.
+LICENSE = """\
+MIT License
+
+Copyright (c) 2026 The gpt1 authors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy
+of this software and associated documentation files (the "Software"), to deal
+in the Software without restriction, including without limitation the rights
+to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+copies of the Software, and to permit persons to whom the Software is
+furnished to do so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+"""
+
+
+__all__ = ["GPT1Config", "LICENSE", "NAMED_CONFIGURATIONS"]

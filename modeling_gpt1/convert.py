@@ -14,9 +14,6 @@ References:
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -25,15 +22,14 @@ import torch
 import transformers
 from transformers import OpenAIGPTConfig, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.utils import cached_file
 
 from tokenization import GPT1Tokenizer
+from tokenization.write_aside import new_folder
 
 from . import modeling_gpt1
 from .configuration_gpt1 import GPT1Config
-from .loading import load_config
+from .loading import SPECIAL_IDS, check_vocabulary, find_tokenizer, load_checkpoint_model, load_config
 from .modeling_gpt1 import (
-    AUTO_CLASSES,
     GPT1ForCausalLM,
     GPT1ForMultipleChoice,
     GPT1ForSequenceClassification,
@@ -45,8 +41,6 @@ from .openai_gpt import to_openai_gpt as rename_to_openai_gpt
 
 
 Format = Literal["gpt1", "openai-gpt"]
-
-SPECIAL_IDS = ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")  # in the order of their rows
 
 # OpenAI's release: one flat array in ten files; its shapes; its vocabulary.
 PARTS = tuple(f"params_{index}.npy" for index in range(10))
@@ -102,7 +96,7 @@ def convert(source: str | os.PathLike, output_dir: str | os.PathLike, to: Format
         source (`str` or path):
             The folder of OpenAI's release (`params_0.npy` to `params_9.npy`, `params_shapes.json`,
             `encoder_bpe_40000.json`, `vocab_40000.bpe`), or a checkpoint, openai-gpt or gpt1: a directory or a Hub id.
-        output_dir (`str` or path): where to; a directory that is empty or does not exist.
+        output_dir (`str` or path): where to; a folder that is empty or does not exist.
         to (`"gpt1"` or `"openai-gpt"`, defaults to `"gpt1"`): the kind to write.
         seed (`int`, defaults to 42): of the special tokens' rows.
 
@@ -115,30 +109,32 @@ def convert(source: str | os.PathLike, output_dir: str | os.PathLike, to: Format
     """
     if to not in get_args(Format):
         raise ValueError(f"cannot convert to {to!r}, only to {' or '.join(get_args(Format))}")
-    output = Path(output_dir).resolve()
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"{output_dir} exists already; choose a directory that is empty or new")
-
-    directory = Path(source)
-    if directory.is_dir() and any((directory / name).exists() for name in (SHAPES, *PARTS)):
-        model, tokenizer = read_release(directory, seed)
-    else:
-        model_type = _model_type(str(source))
-        if model_type == to:
-            raise ValueError(f"{source} is a {to} checkpoint already")
-        if model_type not in get_args(Format):
-            raise ValueError(f"{source} is a {model_type} checkpoint; those that convert are gpt1 and openai-gpt")
-        model, tokenizer = (read_gpt1 if model_type == "gpt1" else read_openai_gpt)(str(source), seed)
-
-    if to == "openai-gpt":
-        model = to_openai_gpt(model)
-    with _written_whole(output) as partial:
-        model.save_pretrained(partial)
+    with new_folder(output_dir) as folder:
+        model, tokenizer = _read(source, to, seed)
+        if to == "openai-gpt":
+            model = to_openai_gpt(model)
+        model.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.model_max_length = model.config.max_position_embeddings
-            tokenizer.save_pretrained(partial)
+            tokenizer.save_pretrained(folder)
     with_tokenizer = "with its tokenizer" if tokenizer is not None else f"without a tokenizer: {source} has none"
     return f"wrote {output_dir}: {type(model).__name__}, {model.num_parameters():,} parameters, {with_tokenizer}"
+
+
+def _read(source: str | os.PathLike, to: Format, seed: int) -> tuple[GPT1PreTrainedModel, GPT1Tokenizer | None]:
+    """What `source` holds, as a model of this package."""
+    directory = Path(source)
+    if directory.is_dir() and any((directory / name).exists() for name in (SHAPES, *PARTS)):
+        return read_release(directory, seed)
+    model_type = _model_type(str(source))
+    if model_type == to:
+        raise ValueError(f"{source} is a {to} checkpoint already")
+    if model_type == "openai-gpt":
+        return read_openai_gpt(str(source), seed)
+    if model_type != "gpt1":
+        raise ValueError(f"{source} is a {model_type} checkpoint; those that convert are gpt1 and openai-gpt")
+    model = load_checkpoint_model(source)
+    return model, find_tokenizer(source, model.config)
 
 
 def _model_type(source: str) -> str | None:
@@ -149,22 +145,6 @@ def _model_type(source: str) -> str | None:
     if not config_dict:
         load_config(source)  # says in one line what is not there
     return config_dict.get("model_type")
-
-
-@contextmanager
-def _written_whole(output: Path) -> Iterator[Path]:
-    """A directory beside `output` that takes its place at the end, or is removed if anything goes wrong."""
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        if output.is_dir():  # empty: it may be someone's working directory, so it stays
-            for file in partial.iterdir():
-                file.rename(output / file.name)
-        else:
-            partial.rename(output)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def special_rows(seed: int, width: int) -> np.ndarray:
@@ -260,16 +240,6 @@ def open_part(path: Path) -> np.memmap:
     return part
 
 
-def check_vocabulary(tokenizer: GPT1Tokenizer, vocabulary: int, name: str) -> None:
-    """Refuses a tokenizer that is not `vocabulary` entries and then the four special tokens."""
-    entries = len(tokenizer) - len(SPECIAL_IDS)
-    if entries != vocabulary:
-        raise ValueError(f"the vocabulary {name} has {entries:,} entries, the weights are for {vocabulary:,}")
-    ids = [getattr(tokenizer, name) for name in SPECIAL_IDS]
-    if ids != list(range(vocabulary, len(tokenizer))):
-        raise ValueError(f"the vocabulary {name} is not numbered from 0 to {vocabulary - 1}")
-
-
 def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1Tokenizer | None]:
     """An openai-gpt checkpoint's model, with the special tokens' rows, under the class that has its head."""
     config_dict, _ = PreTrainedConfig.get_config_dict(source)
@@ -280,16 +250,12 @@ def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
     # A checkpoint of the decoder alone is a language model: its output layer is the token embedding.
     model_class = GPT1ForCausalLM if name == "GPT1Model" else getattr(modeling_gpt1, name)
     model = model_class.from_pretrained(source)
-    complete = all(getattr(model.config, name) is not None for name in SPECIAL_IDS)
-    tokenizer = find_tokenizer(source, complete)
-    vocabulary = model.config.vocab_size
-    if complete:
-        if tokenizer is not None and len(tokenizer) > vocabulary:
-            raise ValueError(f"{source}: the tokenizer has {len(tokenizer):,} entries, the weights {vocabulary:,}")
+    tokenizer = find_tokenizer(source, model.config)
+    if all(getattr(model.config, name) is not None for name in SPECIAL_IDS):
         return model, tokenizer
     if tokenizer is not None:
-        check_vocabulary(tokenizer, vocabulary, f"of {source}")
         tokenizer.task_format = issubclass(model_class, GPT1TaskModel)
+    vocabulary = model.config.vocab_size
     model.resize_token_embeddings(vocabulary + len(SPECIAL_IDS), mean_resizing=False)
     rows = torch.from_numpy(special_rows(seed, model.config.hidden_size))
     for embedding in filter(None, (model.get_input_embeddings(), model.get_output_embeddings())):
@@ -300,45 +266,6 @@ def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
         if model.can_generate() and name in ("bos_token_id", "pad_token_id"):
             setattr(model.generation_config, name, vocabulary + index)
     return model, tokenizer
-
-
-def find_tokenizer(source: str, has_special_tokens: bool) -> GPT1Tokenizer | None:
-    """The tokenizer of a checkpoint: its own, where that has the special tokens, or one of its vocabulary."""
-    whole = _file_of(source, "tokenizer.json")
-    if has_special_tokens:
-        return GPT1Tokenizer.from_pretrained(source) if whole is not None else None
-    files = _file_of(source, "vocab.json"), _file_of(source, "merges.txt")
-    if None not in files:
-        return GPT1Tokenizer.from_openai(*files)
-    if whole is None:
-        return None
-    model = json.loads(Path(whole).read_text(encoding="utf-8"))["model"]
-    if model.get("type") != "BPE":
-        raise ValueError(f"{whole} is no byte-pair tokenizer")
-    merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
-    return GPT1Tokenizer.from_vocabulary(model["vocab"], merges)
-
-
-def _file_of(source: str, name: str) -> str | None:
-    """The path of a checkpoint's file, downloaded where `source` is a Hub id; None where it has none."""
-    try:
-        return cached_file(source, name)
-    except OSError:
-        return None
-
-
-def read_gpt1(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1Tokenizer | None]:
-    """A gpt1 checkpoint's model, of the class that it was saved as, and its tokenizer; nothing is drawn."""
-    config = load_config(source)
-    architecture = (config.architectures or ["GPT1ForCausalLM"])[0]
-    classes = {model_class.__name__: model_class for models in AUTO_CLASSES.values() for model_class in models}
-    if architecture not in classes:
-        raise ValueError(f"{source} holds {architecture}, which is no model of this package")
-    model, info = classes[architecture].from_pretrained(source, output_loading_info=True)
-    if info["missing_keys"]:
-        missing = sorted(info["missing_keys"])
-        raise ValueError(f"{source} lacks {len(missing)} of its parameters, {missing[0]} for one")
-    return model, find_tokenizer(source, has_special_tokens=True)
 
 
 def to_openai_gpt(model: GPT1PreTrainedModel) -> PreTrainedModel:

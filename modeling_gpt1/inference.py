@@ -1,10 +1,8 @@
 """Using a trained model on texts: labels and probabilities from a task head, text from a language model."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +17,9 @@ from transformers import (
     set_seed,
 )
 
-from tokenization import GPT1Tokenizer
+from tokenization.write_aside import new_file
 
-from .loading import load_config, task_head
+from .loading import load_checkpoint
 from .modeling_gpt1 import (
     GPT1ForCausalLM,
     GPT1ForEntailment,
@@ -46,19 +44,17 @@ class PredictArguments:
         default=None, metadata={"help": "CSV, TSV, JSON lines or Parquet, in place of --text."}
     )
     output_file: str | None = field(
-        default=None, metadata={"help": "Where a line of JSON is written for each row of --input_file."}
+        default=None, metadata={"help": "Where a line of JSON is written per row of --input_file."}
     )
     text_columns: list[str] | None = field(default=None, metadata={"help": "The column of the text, or of the pair."})
     choice_columns: list[str] | None = field(
         default=None,
-        metadata={"help": "The column that lists a multiple choice's answers, or a column for each answer."},
+        metadata={"help": "The column that lists a multiple choice's answers, or one column per answer."},
     )
     batch_size: int = field(default=32, metadata={"help": "Texts at a time."})
     dtype: Literal["auto", "float32", "bfloat16"] = field(
         default="auto",
-        metadata={
-            "help": "Of the weights, by default as saved. bfloat16 is faster, its probabilities have two digits."
-        },
+        metadata={"help": "Of the weights; as they were saved by default. bfloat16 probabilities have two digits."},
     )
 
 
@@ -110,27 +106,20 @@ class Predictor:
         dtype (`str`): of the weights, "auto" as they were saved, "float32" or "bfloat16".
 
     Raises:
-        OSError: no checkpoint there.
-        ValueError: a checkpoint without a task head.
+        OSError, ValueError: no checkpoint there, an incomplete one, or one without a task head.
     """
 
     def __init__(self, path: str, batch_size: int = 32, dtype: str = "auto"):
-        self.path = path
+        model, self.tokenizer = load_checkpoint(path, dtype=dtype)
+        if not isinstance(model, GPT1TaskModel):
+            raise ValueError(f"{path} holds {type(model).__name__}, which has no task head: fine-tune it first")
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.config = model.config
         self.batch_size = batch_size
-        self.dtype = dtype
-        self.config = load_config(path)
-        self.head = task_head(path, self.config)
-        self.tokenizer = GPT1Tokenizer.from_pretrained(path)
-        self.multiple_choice = self.head is GPT1ForMultipleChoice
+        self.multiple_choice = isinstance(model, GPT1ForMultipleChoice)
         self.collator = (DataCollatorForMultipleChoice if self.multiple_choice else DataCollatorWithPadding)(
             self.tokenizer
         )
-
-    @cached_property
-    def model(self) -> GPT1TaskModel:
-        """The model, loaded when it is first needed, on the GPU if there is one."""
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return self.head.from_pretrained(self.path, config=self.config, dtype=self.dtype).eval().to(device)
 
     def __call__(
         self,
@@ -140,14 +129,14 @@ class Predictor:
         name: str = "the data",
     ) -> list[dict[str, Any]]:
         """
-        One dictionary a row: `label` and `probabilities` by label; `label`, its number from 0, and `probabilities` in
-        order for a multiple choice; `score` for a regression.
+        One dictionary per row: `label` and `probabilities` by label; for a multiple choice `label`, its number from 0,
+        and `probabilities` in order; for a regression `score`.
 
         Raises:
             ValueError: columns that are not there, or hold no text.
         """
         # The generic tasks stand last: they know the columns of all others with their head.
-        task = next(task for task in reversed(TASKS.values()) if task.head is self.head)
+        task = next(task for task in reversed(TASKS.values()) if task.head is type(self.model))
         columns = find_columns(task, rows, name, text_columns, None, choice_columns, needs_label=False)
         encoded = encode(rows, columns, self.tokenizer, self.config.max_position_embeddings, name)
         batches = batches_of_like_length(encoded["length"][:], self.batch_size)
@@ -191,23 +180,22 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
         raise ValueError("give either --text or --input_file")
     if (args.input_file is None) != (args.output_file is None):
         raise ValueError("--input_file and --output_file go together")
-    rows = None if args.input_file is None else read_file(args.input_file)
+    if args.input_file is not None:
+        if Path(args.output_file).resolve() == Path(args.input_file).resolve():
+            raise ValueError("--output_file is --input_file: give it a name of its own")
+        with new_file(args.output_file) as file, file.open("w", encoding="utf-8") as lines:
+            rows = read_file(args.input_file)
+            predictor = Predictor(args.model, args.batch_size, args.dtype)
+            results = predictor(rows, args.text_columns, args.choice_columns, args.input_file)
+            lines.writelines(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
+        return results
     predictor = Predictor(args.model, args.batch_size, args.dtype)
-    if rows is None:
-        if predictor.multiple_choice:
-            raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")
-        if args.text_pair is None and issubclass(predictor.head, (GPT1ForEntailment, GPT1ForSimilarity)):
-            raise ValueError("this model takes a pair of texts: give --text_pair as well")
-        pair = {} if args.text_pair is None else {"text_pair": [args.text_pair]}
-        return predictor(Dataset.from_dict({"text": [args.text]} | pair), ["text", *pair])
-    results = predictor(rows, args.text_columns, args.choice_columns, args.input_file)
-    output = Path(args.output_file)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = output.with_name(output.name + ".part")
-    with aside.open("w", encoding="utf-8") as lines:
-        lines.writelines(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
-    os.replace(aside, output)
-    return results
+    if predictor.multiple_choice:
+        raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")
+    if args.text_pair is None and isinstance(predictor.model, (GPT1ForEntailment, GPT1ForSimilarity)):
+        raise ValueError("this model takes a pair of texts: give --text_pair as well")
+    pair = {} if args.text_pair is None else {"text_pair": [args.text_pair]}
+    return predictor(Dataset.from_dict({"text": [args.text]} | pair), ["text", *pair])
 
 
 def generate(args: GenerateArguments) -> list[str]:
@@ -216,15 +204,13 @@ def generate(args: GenerateArguments) -> list[str]:
 
     Raises:
         OSError: no checkpoint at `model`.
-        ValueError: an empty prompt, or a part of a window that is none.
+        ValueError: an incomplete one, an empty prompt, or a part of a window that is none.
     """
     int8 = args.dtype == "int8"
-    model = GPT1ForCausalLM.from_pretrained(
-        args.model, config=load_config(args.model), dtype="float32" if int8 else args.dtype
-    )
+    model, tokenizer = load_checkpoint(args.model, GPT1ForCausalLM, "float32" if int8 else args.dtype)
     if int8:
         model = quantize_int8(model)
-    tokenizer = GPT1Tokenizer.from_pretrained(args.model, task_format=False)
+    tokenizer.task_format = False
     if not tokenizer(args.prompt)["input_ids"]:
         raise ValueError("the prompt is empty")
     set_seed(args.seed)

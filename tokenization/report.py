@@ -1,12 +1,16 @@
-"""What a learned tokenizer is like, in figures, a picture and a card."""
+"""A tokenizer learned and reported, as `gpt1 train-tokenizer` does: its folder, with figures, a picture and a card."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterable
+from os import PathLike
 from pathlib import Path
 
+from .corpus import read_paths
 from .tokenization_gpt1 import GPT1Tokenizer
-from .train import WORD_END, LearnedBPE
+from .train import WORD_END, LearnedBPE, learn
+from .write_aside import new_folder
 
 
 CARD = """---
@@ -49,10 +53,57 @@ LABELS = {
     "corpus_different_words": "different ones",
     "whole_words": "share of the corpus's words that are one token",
     "held_out_bytes": "bytes of held-out text",
-    "held_out_bytes_per_token": "bytes a token there",
-    "held_out_tokens_per_word": "tokens a word there",
+    "held_out_bytes_per_token": "bytes per token there",
+    "held_out_tokens_per_word": "tokens per word there",
     "held_out_unknown": "unknown characters there",
 }
+
+
+def train_tokenizer(
+    paths: Iterable[str | PathLike],
+    output_dir: str | PathLike,
+    num_merges: int = 40_000,
+    min_frequency: int = 2,
+    held_out: str | PathLike | None = None,
+    text_column: str = "text",
+    task_format: bool = False,
+    show_progress: bool = True,
+    command: str = "gpt1 train-tokenizer",
+) -> dict:
+    """Learn a tokenizer from files, folders and Hub data sets, and write its folder: `gpt1 train-tokenizer`.
+
+    The folder gets `tokenizer.json` and `tokenizer_config.json`, `README.md` (a card), `report.json`, and `report.png`
+    where matplotlib is installed.
+
+    Args:
+        paths: what to learn from; see `tokenization.corpus.read_paths`.
+        output_dir: the folder to write; it must not exist, or be empty.
+        num_merges, min_frequency, task_format, show_progress: as in `train_bpe`.
+        held_out: a file, folder or data set for the figures of text that was not learned from.
+        text_column: the column of tables and data sets that holds the text.
+        command: what the card says that made it.
+
+    Returns:
+        The figures of the report.
+
+    Raises:
+        ValueError, OSError: bad input, in one line; as in `train_bpe`, and an output folder that holds files. Nothing
+            is written.
+    """
+    paths = list(paths)
+    if not paths:
+        raise ValueError("no text to learn from was named")
+    with new_folder(output_dir) as folder:
+        learned = learn(read_paths(paths, text_column), num_merges, min_frequency, show_progress)
+        tokenizer = learned.tokenizer(task_format)
+        report = figures(learned, tokenizer, None if held_out is None else read_paths([held_out], text_column))
+        tokenizer.save_pretrained(folder)
+        content = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+        (folder / "report.json").write_text(content, encoding="utf-8")
+        write_card(folder, report, ", ".join(f"`{Path(path).name}`" for path in paths), command)
+        if not draw(folder / "report.png", learned.words, tokenizer.get_vocab()):
+            print("report.png is not drawn: matplotlib is not installed (pip install gpt1[plots])", file=sys.stderr)
+    return report
 
 
 def figures(learned: LearnedBPE, tokenizer: GPT1Tokenizer, held_out: Iterable[str] | None = None) -> dict:
@@ -126,11 +177,6 @@ def write_card(folder: Path, report: dict, corpus: str, command: str) -> None:
             rows.append(f"| {label} | {text} |")
     card = CARD.format(merges=report["merges"], corpus=corpus, name=folder.name, command=command, rows="\n".join(rows))
     (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def write_figures(folder: Path, report: dict) -> None:
-    """`report.json`."""
-    (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def draw(file: Path, words: Counter[str], vocab: dict[str, int]) -> bool:

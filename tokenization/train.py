@@ -1,4 +1,4 @@
-"""Learn a BPE from text, as `gpt1 train-tokenizer` does.
+"""Learn a BPE from text.
 
 The merges of a BPE depend only on how often each word occurs, and a word (but for entities and mojibake that hold
 blanks) only on the stretch between two blanks that holds it. So the stretches are counted first, each different one
@@ -12,19 +12,16 @@ starts from are given, in a fixed order.
 
 import json
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tqdm import tqdm
 
 from . import english
-from .corpus import read_paths, read_texts
+from .corpus import read_texts
 from .tokenization_gpt1 import GPT1Tokenizer
 
 
@@ -82,63 +79,6 @@ def train_bpe(
         OSError: a file that cannot be read.
     """
     return learn(read_texts(files_or_iterator), num_merges, min_frequency, show_progress).tokenizer(task_format)
-
-
-def train_tokenizer(
-    paths: Iterable[str | PathLike],
-    output_dir: str | PathLike,
-    num_merges: int = 40_000,
-    min_frequency: int = 2,
-    held_out: str | PathLike | None = None,
-    text_column: str = "text",
-    task_format: bool = False,
-    show_progress: bool = True,
-    command: str = "gpt1 train-tokenizer",
-) -> dict:
-    """Learn a tokenizer from files, folders and Hub data sets, and write its folder: `gpt1 train-tokenizer`.
-
-    The folder gets `tokenizer.json` and `tokenizer_config.json`, `README.md` (a card), `report.json`, and `report.png`
-    where matplotlib is installed. It is written aside and then renamed: it is complete or not there.
-
-    Args:
-        paths: what to learn from; see `tokenization.corpus.read_paths`.
-        output_dir: the folder to make; it must not exist, or be empty.
-        num_merges, min_frequency, task_format, show_progress: as in `train_bpe`.
-        held_out: a file, folder or data set for the figures of text that was not learned from.
-        text_column: the column of tables and data sets that holds the text.
-        command: what the card says that made it.
-
-    Returns:
-        The figures of the report.
-
-    Raises:
-        ValueError, OSError: bad input, in one line; as in `train_bpe`, and an output folder that holds files.
-    """
-    from . import report as reports
-
-    paths, output_dir = list(paths), Path(output_dir)
-    if not paths:
-        raise ValueError("no text to learn from was named")
-    if output_dir.is_file() or output_dir.is_dir() and any(output_dir.iterdir()):
-        raise FileExistsError(f"{output_dir}: is there already, and not empty")
-    learned = learn(read_paths(paths, text_column), num_merges, min_frequency, show_progress)
-    tokenizer = learned.tokenizer(task_format)
-    held_out_texts = None if held_out is None else read_paths([held_out], text_column)
-    report = reports.figures(learned, tokenizer, held_out_texts)
-
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=output_dir.parent, prefix=f".{output_dir.name}-") as aside:
-        folder = Path(aside) / output_dir.name
-        tokenizer.save_pretrained(folder)
-        reports.write_figures(folder, report)
-        corpus = ", ".join(f"`{Path(path).name}`" for path in paths)
-        reports.write_card(folder, report, corpus, command)
-        if not reports.draw(folder / "report.png", learned.words, tokenizer.get_vocab()):
-            print("report.png is not drawn: matplotlib is not installed (pip install gpt1[plots])", file=sys.stderr)
-        if output_dir.is_dir():
-            output_dir.rmdir()
-        folder.rename(output_dir)
-    return report
 
 
 def learn(

@@ -16,15 +16,13 @@ from transformers import (
     set_seed,
 )
 
-from hub_upload import push, write_model_card
-
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from ..loading import GPT1_MINI, load_tokenizer_and_config, load_with_tokenizer, set_special_tokens
 from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
 from .data import Labels, encode, find_columns, read_splits
 from .metrics import TaskMetrics
 from .optimization import MuonTrainer, OriginalTrainer
-from .run import RunArguments, save_results, train
+from .run import RunArguments, save_facts, save_results, train
 from .tasks import REGRESSION_METRICS, TASKS, Task
 
 
@@ -50,7 +48,7 @@ class TaskArguments:
     label_column: str | None = field(default=None, metadata={"help": "The column of the label."})
     choice_columns: list[str] | None = field(
         default=None,
-        metadata={"help": "The column that lists a multiple choice's answers, or a column for each answer."},
+        metadata={"help": "The column that lists a multiple choice's answers, or one column per answer."},
     )
     max_length: int | None = field(
         default=None, metadata={"help": "Longest input in tokens; the model's own limit if not given."}
@@ -71,8 +69,8 @@ class FinetuningArguments(RunArguments):
     """
 
     learning_rate: float = field(default=6.25e-5, metadata={"help": "The highest learning rate."})
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Examples a step and device."})
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Examples an evaluation step and device."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Examples per step and device."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Examples per evaluation step and device."})
     weight_decay: float = field(default=0.01, metadata={"help": "On all parameters but biases and gains."})
     warmup_steps: float = field(default=0.002, metadata={"help": "Steps of warm-up; below 1, a part of all steps."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
@@ -106,7 +104,8 @@ class FinetuningArguments(RunArguments):
 
 def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> dict[str, float]:
     """
-    Fine-tunes a model on a task and writes it, its tokenizer, `all_results.json` and a model card to `output_dir`.
+    Fine-tunes a model on a task and writes it, its tokenizer, `all_results.json` and, for a model card, `card.json` to
+    `output_dir`.
 
     Returns:
         `dict[str, float]`: the metrics of every split, as in `all_results.json`.
@@ -210,21 +209,17 @@ def _train(
         results[prefix] = trainer.evaluate(encoded[split], metric_key_prefix=prefix)
         results[prefix][f"{prefix}_samples"] = len(encoded[split])
     figures = save_results(trainer, results)
-    if trainer.is_world_process_zero():
-        started_from = None if task_args.model in NAMED_CONFIGURATIONS else task_args.model
-        write_model_card(
-            training_args.output_dir,
-            task=task_args.task,
-            dataset=task.hub[0] if task_args.train_file is None else None,
-            base_model=started_from,
-            settings={
-                "training examples": len(encoded["train"]),
-                "epochs": f"{training_args.num_train_epochs:g}",
-                **training_args.card_settings(),
-                "weight of the auxiliary language-modeling loss": model.config.lm_coef,
-            },
-            paper=task.paper,
-        )
-        if training_args.push_to_hub:  # what Trainer has pushed lacks the results, the card and the licence
-            push(training_args.output_dir, trainer.hub_model_id, revision=training_args.hub_revision)
+    save_facts(
+        trainer,
+        task=task_args.task,
+        dataset=task.hub[0] if task_args.train_file is None else None,
+        base_model=None if task_args.model in NAMED_CONFIGURATIONS else task_args.model,
+        settings={
+            "training examples": len(encoded["train"]),
+            "epochs": f"{training_args.num_train_epochs:g}",
+            **training_args.card_settings(),
+            "weight of the auxiliary language-modeling loss": model.config.lm_coef,
+        },
+        paper=task.paper,
+    )
     return figures

@@ -27,15 +27,14 @@ from transformers import (
     set_seed,
 )
 
-from hub_upload import push, write_model_card
 from tokenization import GPT1Tokenizer
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from ..loading import load_config, load_with_tokenizer, set_special_tokens
+from ..loading import load_checkpoint_tokenizer, load_config, load_with_tokenizer, set_special_tokens
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from .books import BookWindows, encode_books, in_both
 from .optimization import MuonTrainer
-from .run import RunArguments, save_results, train
+from .run import RunArguments, save_facts, save_results, train
 
 
 logger = logging.getLogger(__name__)
@@ -113,8 +112,8 @@ class PretrainingArguments(RunArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "How the learning rate comes down."})
     warmup_steps: float = field(default=2000, metadata={"help": "Steps of warm-up; below 1, a part of all steps."})
     num_train_epochs: float = field(default=100, metadata={"help": "Passes over the corpus."})
-    per_device_train_batch_size: int = field(default=64, metadata={"help": "Windows a step and device."})
-    per_device_eval_batch_size: int = field(default=8, metadata={"help": "Windows an evaluation step and device."})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Windows per step and device."})
+    per_device_eval_batch_size: int = field(default=8, metadata={"help": "Windows per evaluation step and device."})
     weight_decay: float = field(default=0.01, metadata={"help": "On all parameters but biases and gains."})
     eval_strategy: str = field(default="steps", metadata={"help": "When to evaluate: no, steps or epoch."})
     eval_steps: float | None = field(default=0.01, metadata={"help": "Steps; below 1, a part of all steps."})
@@ -130,21 +129,15 @@ class PretrainingArguments(RunArguments):
     )
 
 
-def pretrain(
-    corpus_args: CorpusArguments, training_args: PretrainingArguments, command: str | None = None
-) -> dict[str, float]:
+def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) -> dict[str, float]:
     """
-    Trains a model, from scratch or from a checkpoint, and writes it, its tokenizer, `all_results.json`, loss curves
-    and a model card to `output_dir`.
-
-    Args:
-        corpus_args, training_args: what the command line says.
-        command: what the card says that made the model.
+    Trains a model, from scratch or from a checkpoint, and writes it, its tokenizer, `all_results.json` and, for a
+    model card, `card.json` to `output_dir`.
 
     Returns:
         `dict[str, float]`: the figures of training and evaluation, as in `all_results.json`: `eval_loss`, the mean
         over the windows of the held-out books; `eval_perplexity`, its exponential; `eval_word_perplexity`, the same
-        for a word between blanks, which has several tokens.
+        per word between blanks, which has several tokens.
 
     Raises:
         OSError, ValueError: a corpus, a tokenizer or a configuration that are not as they have to be.
@@ -183,29 +176,27 @@ def pretrain(
         results["eval"] = trainer.evaluate() | {"eval_tokens": int(trainer.eval_dataset.tokens.sum())}
         trainer.save_state()  # with the evaluation of what is saved
     figures = save_results(trainer, results)
-    if trainer.is_world_process_zero():
-        samples = [entry["sample"] for entry in trainer.state.log_history if "sample" in entry]
-        write_model_card(
-            training_args.output_dir,
-            corpus=f"{len(books):,} books, {sum(books['words']):,} words",
-            settings=settings(corpus_args, training_args, trainer, length),
-            base_model=corpus_args.model,
-            command=command,
-            sample=samples[-1] if samples else None,
-            paper=("perplexity", 18.4),
-        )
-        if training_args.push_to_hub:
-            push(training_args.output_dir, trainer.hub_model_id, revision=training_args.hub_revision)
+    samples = [entry["sample"] for entry in trainer.state.log_history if "sample" in entry]
+    save_facts(
+        trainer,
+        corpus=f"{len(books):,} books, {sum(books['words']):,} words",
+        settings=settings(corpus_args, training_args, trainer, length),
+        base_model=corpus_args.model,
+        sample=samples[-1] if samples else None,
+        paper=("perplexity", 18.4),
+    )
     return figures
 
 
 def load_tokenizer(args: CorpusArguments) -> GPT1Tokenizer:
     """The tokenizer that `args` name, which adds no special tokens; for a masked LM, with a token for the mask."""
-    name = args.tokenizer or args.model
-    if name is None:
-        tokenizer = GPT1Tokenizer(task_format=False)
+    if args.tokenizer is not None:
+        tokenizer = GPT1Tokenizer.from_pretrained(args.tokenizer)
+    elif args.model is not None:
+        tokenizer = load_checkpoint_tokenizer(args.model, load_config(args.model))
     else:
-        tokenizer = GPT1Tokenizer.from_pretrained(name, task_format=False)
+        tokenizer = GPT1Tokenizer()
+    tokenizer.task_format = False
     if args.objective == "mlm" and tokenizer.mask_token is None:
         tokenizer.add_special_tokens({"mask_token": "<mask>"})
     return tokenizer

@@ -11,6 +11,8 @@ import torch
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from . import FACTS
+
 
 @dataclass
 class RunArguments(TrainingArguments):
@@ -128,3 +130,11 @@ def save_results(trainer: Trainer, results: dict[str, dict[str, float]]) -> dict
         trainer.log_metrics(split, figures)
         trainer.save_metrics(split, figures)
     return {name: value for figures in results.values() for name, value in figures.items()}
+
+
+def save_facts(trainer: Trainer, **facts: Any) -> None:
+    """Leaves what a model card tells of the run and its other files do not; what the card itself left there stays."""
+    if trainer.is_world_process_zero():
+        path = Path(trainer.args.output_dir, FACTS)
+        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        path.write_text(json.dumps(known | facts, indent=2) + "\n", encoding="utf-8")

@@ -76,7 +76,8 @@ class Hub:
 
     def __init__(self) -> None:
         self.repos: dict[tuple[str, str], Repo] = {}
-        self.objects: dict[str, bytes] = {}
+        self.sent: dict[str, bytes] = {}
+        self.objects: dict[str, bytes] = {}  # of those, the ones that were verified
         self.requests: list[tuple[str, str]] = []  # (kind, path)
         self.failures: list[Failure] = []
         self.lock = threading.RLock()
@@ -288,13 +289,16 @@ class Handler(BaseHTTPRequestHandler):
     def upload(self, groups, body):
         if hashlib.sha256(body).hexdigest() != groups["oid"]:
             return 400, {"error": "the content is not what it should be"}
-        self.hub.objects[groups["oid"]] = body
+        self.hub.sent[groups["oid"]] = body
         return 200, b""
 
     def verify(self, groups, body):
         asked = json.loads(body)
-        there = self.hub.objects.get(asked["oid"])
-        return (200 if there is not None and len(there) == asked["size"] else 404), {}
+        there = self.hub.sent.get(asked["oid"])
+        if there is None or len(there) != asked["size"]:
+            return 404, {}
+        self.hub.objects[asked["oid"]] = there
+        return 200, {}
 
     def commit(self, groups, body, repo, sha, query):
         lines = [json.loads(line) for line in body.splitlines()]

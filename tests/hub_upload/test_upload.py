@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub_upload import push, upload
+from hub_upload import patience, push, upload
 from modeling_gpt1 import cli
 
 
@@ -99,13 +99,13 @@ def test_a_request_that_fails_once_is_repeated(hub, folder, request_kind, how):
     assert [title for _, _, title in repo.log] == ["initial commit", "Upload model"]
     assert repo.refs["refs/tags/v1"] == repo.refs["refs/heads/next"] == result.commit
     assert set(repo.files("main")) == {".gitattributes"}
-    if request_kind != "upload":
+    if request_kind not in ("upload", "verify"):
         assert len(large_uploads(hub)) == len(set(large_uploads(hub))), "a large file was sent twice"
 
 
 @pytest.mark.parametrize("request_kind", ["create", "upload", "commit"])
 def test_a_server_that_says_nothing_is_asked_again(hub, folder, monkeypatch, request_kind):
-    monkeypatch.setattr(upload, "TIMEOUT", 0.4)
+    monkeypatch.setattr(patience, "TIMEOUT", 0.4)
     hub.fail(request_kind, "hang")
     assert push(folder, "user/model").committed
     assert hub.count(request_kind) == 2 and len(hub.repo().log) == 2
@@ -131,7 +131,7 @@ def test_a_request_that_keeps_failing_leaves_everything_as_it_was(hub, folder, r
         assert "the repository is as before" in message
         assert (repo.refs, repo.log) == (refs, log)
     attempts = hub.count(request_kind)
-    assert 3 <= attempts <= 10, f"{attempts} attempts"
+    assert 3 <= attempts <= 18, f"{attempts} attempts"  # three of ours, of up to six of huggingface_hub's
 
     # Run again, it finishes, and sends nothing that has arrived
     hub.failures.clear()
@@ -202,7 +202,7 @@ def test_a_dry_run_tells_what_would_change_and_sends_nothing(hub, folder, capsys
     assert cli.main(arguments) == 0
     output = capsys.readouterr().out
     assert "add          700 B  model.safetensors" in output and "would create user/model" in output
-    assert not hub.repos and set(hub.kinds()) <= {"paths-info", "unknown"}
+    assert not hub.repos and set(hub.kinds()) == {"refs"}
     push(folder, "user/model")
     edit(folder)
     hub.requests.clear()
@@ -210,14 +210,17 @@ def test_a_dry_run_tells_what_would_change_and_sends_nothing(hub, folder, capsys
     output = capsys.readouterr().out
     assert "keep         700 B  model.safetensors" in output
     assert "add           13 B  NOTES.md" in output and "would make the branch next" in output
-    assert len(hub.repo().log) == 2 and set(hub.kinds()) == {"paths-info"}
+    assert len(hub.repo().log) == 2 and set(hub.kinds()) == {"refs", "paths-info"}
 
 
 def test_a_dry_run_needs_no_network(hub, folder, monkeypatch):
-    hub.fail("paths-info", "drop", float("inf"))
-    result = push(folder, "user/model", dry_run=True)
-    assert {change.action for change in result.changes} == {None}
-    assert "not reached" in result.notes[0]
+    push(folder, "user/model")
+    for kind in ("refs", "paths-info"):
+        hub.fail(kind, "drop", float("inf"))
+        result = push(folder, "user/model", dry_run=True)
+        assert {change.action for change in result.changes} == {None}
+        assert "not reached" in result.notes[0]
+        hub.failures.clear()
 
 
 @pytest.mark.parametrize("status, advice", [(401, "hf auth login"), (403, "use a token that may")])

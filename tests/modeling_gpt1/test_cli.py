@@ -1,15 +1,27 @@
 """The command: what it writes, what it agrees with, and how it refuses bad input."""
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import datasets
 import pytest
 import torch
-from transformers import AutoTokenizer, pipeline
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoTokenizer,
+    OpenAIGPTConfig,
+    OpenAIGPTLMHeadModel,
+    OpenAIGPTTokenizerFast,
+    pipeline,
+)
 
+from hub_upload import export
 from modeling_gpt1 import (
     NAMED_CONFIGURATIONS,
     GPT1ForCausalLM,
@@ -18,8 +30,10 @@ from modeling_gpt1 import (
     GPT1ForSequenceClassification,
     GPT1ForSimilarity,
 )
-from modeling_gpt1.cli import COMMANDS, main
+from modeling_gpt1.cli import COMMANDS, _told, main
 from modeling_gpt1.inference import Predictor, batches_of_like_length
+from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments
+from modeling_gpt1.training.finetune import finetune as finetune_function
 from modeling_gpt1.training.tasks import TASKS
 from tokenization import GPT1Tokenizer
 
@@ -403,6 +417,91 @@ def bad_inputs(tmp_path, trained):
         "no column 'body'",
         ["predict", "--model", classifier, "--input_file", good, "--output_file", out, "--text_columns", "body"],
     )
+
+
+def test_a_checkpoint_that_lacks_parameters_is_refused_by_every_command(trained, language_model, tmp_path, capfd):
+    """No answer comes from weights that were made up, and nothing is trained on them unawares."""
+    classifier, data = trained["classification"]
+    out = str(tmp_path / "out")
+    jobs = {
+        ("predict", "score.bias"): ["predict", "--text", "a", "--model"],
+        ("convert", "score.bias"): ["convert", "--to", "openai-gpt"],
+        ("push", "score.bias"): ["push", "user/model", "--dry_run"],
+        ("finetune", "model.layers.1.mlp.up_proj.weight"): [
+            *("finetune", "--task", "classification", "--train_file", data, "--output_dir", out, "--model")
+        ],
+        ("generate", "model.layers.0.attn_norm.bias"): ["generate", "--prompt", "a", "--model"],
+        ("pretrain", "model.embed_positions.weight"): ["pretrain", "--corpus", data, "--output_dir", out, "--model"],
+    }
+    for number, ((command, lost), arguments) in enumerate(jobs.items()):
+        source = Path(language_model if command in ("generate", "pretrain") else classifier)
+        directory = shutil.copytree(source, tmp_path / f"copy{number}", ignore=shutil.ignore_patterns("checkpoint-*"))
+        weights = load_file(directory / "model.safetensors")
+        del weights[lost]
+        save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+        arguments = (
+            [command, str(directory), *([out] if command == "convert" else []), *arguments[1:]]
+            if command in ("convert", "push")
+            else [*arguments, str(directory)]
+        )
+        capfd.readouterr()
+        assert main(arguments) == 1, command
+        said = capfd.readouterr().err.splitlines()[-1]
+        assert said.startswith(f"gpt1 {command}: ") and f"lacks 1 of its parameters, {lost} for one" in said
+        assert not Path(out, "model.safetensors").exists()
+
+
+def test_generate_reads_openai_gpts_own_vocabulary(tmp_path, small_vocabulary, capsys):
+    """Also where it is two files, and where `tokenizer.json` splits words as transformers does."""
+    shape = {"vocab_size": small_vocabulary.size, "n_positions": 16, "n_embd": 8, "n_layer": 1, "n_head": 2}
+    peer = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**shape))
+    files = [small_vocabulary.directory / name for name in ("vocab.json", "merges.txt")]
+    expected = GPT1Tokenizer.from_openai(*files)
+    for name in ("files", "json"):
+        directory = tmp_path / name
+        peer.save_pretrained(directory)
+        if name == "files":
+            for file in files:
+                shutil.copy(file, directory)
+        else:
+            OpenAIGPTTokenizerFast(*map(str, files)).save_pretrained(directory)
+        assert main(["generate", "--model", str(directory), "--prompt", "in the end", "--max_new_tokens", "5"]) == 0
+        ids = torch.tensor([expected("in the end")["input_ids"]])
+        made = peer.eval().generate(ids, max_new_tokens=5, do_sample=False, pad_token_id=0)[0]
+        assert capsys.readouterr().out.strip() == expected.decode(made).strip()
+
+
+def test_predict_writes_over_nothing_but_a_file(trained, tmp_path, capfd):
+    directory, data = trained["classification"]
+    rows = Path(data).read_bytes()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("elsewhere")
+    os.mkfifo(tmp_path / "pipe")
+    for output in (data, tmp_path / "folder", tmp_path / "link", tmp_path / "pipe", os.devnull):
+        # The model is not there: the place is looked at before it
+        assert main(["predict", "--model", "none", "--input_file", data, "--output_file", str(output)]) == 1
+        assert "name" in capfd.readouterr().err.splitlines()[-1]
+    assert Path(data).read_bytes() == rows and not Path(os.devnull).is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+
+
+def test_a_card_tells_no_login():
+    arguments = ["--corpus", "a b.txt", "--hub_token", "hf_secret", "--output_dir", "out", "--hub-token=hf_more"]
+    assert _told("pretrain", arguments) == "gpt1 pretrain --corpus 'a b.txt' --output_dir out"
+
+
+def test_what_python_trains_has_the_same_card(trained, tmp_path):
+    """`finetune()` leaves what the card tells; the card itself is the command's, or an export's."""
+    directory, data = trained["classification"]
+    task_args = TaskArguments("classification", model="mini", train_file=data, validation_file=data)
+    finetune_function(task_args, FinetuningArguments(output_dir=str(tmp_path / "run"), num_train_epochs=2))
+    assert not (tmp_path / "run" / "README.md").exists()
+    exported = export(tmp_path / "run", tmp_path / "export", repo_id="model", check=False)
+    settings = [
+        re.search(r"## Training\n.*?\n## Results", (path / "README.md").read_text(), re.DOTALL)[0]
+        for path in (directory, exported)
+    ]
+    assert settings[0] == settings[1] and "- training examples: 12" in settings[0]
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path, trained, capfd):

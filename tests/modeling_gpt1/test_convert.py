@@ -461,7 +461,7 @@ def test_other_sources_and_targets_are_refused(release, tiny_config, tmp_path, c
     refused(capsys, tmp_path, release.directory, "Seed", "--seed", "-1")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "file").touch()
-    refused(capsys, tmp_path, release.directory, "exists already")
+    refused(capsys, tmp_path, release.directory, "out is not empty")
     (tmp_path / "out" / "file").unlink()
     assert main(["convert", str(release.directory), str(tmp_path / "out")]) == 0
     with pytest.raises(SystemExit) as exit_info:

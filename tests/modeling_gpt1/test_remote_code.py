@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import modeling_gpt1
-from modeling_gpt1 import GPT1ForSimilarity, GPT1Model
+from modeling_gpt1 import GPT1ForCausalLM, GPT1ForSimilarity, GPT1Model
 from modeling_gpt1.modeling_gpt1 import AUTO_CLASSES
 from tokenization import GPT1Tokenizer
 
@@ -28,6 +28,22 @@ def test_every_head_loads_without_the_package(tiny_config, tmp_path, auto_classe
             jobs.append((str(directory), "AutoModel", "main"))
             expected.append(answer(GPT1Model.from_pretrained(directory), tokenizer))
     assert load_elsewhere(jobs, HF_HUB_OFFLINE="1") == expected
+
+
+AGAIN = """
+from transformers import AutoModelForCausalLM
+
+AutoModelForCausalLM.from_pretrained({source!r}, trust_remote_code=True).save_pretrained({target!r})
+"""
+
+
+def test_what_remote_code_saves_carries_code_and_licence_on(tiny_config, tmp_path, load_elsewhere, flat_files):
+    first, second = tmp_path / "first", tmp_path / "second"
+    GPT1ForCausalLM(tiny_config()).save_pretrained(first)
+    load_elsewhere([], [AGAIN.format(source=str(first), target=str(second))])
+    for directory in (first, second):
+        assert {file.name for file in directory.glob("*.py")} == flat_files
+        assert (directory / "LICENSE").read_bytes() == (PACKAGE.parent / "LICENSE").read_bytes()
 
 
 def test_every_class_that_is_saved_is_in_one_file():

@@ -11,7 +11,8 @@ from itertools import pairwise
 import pytest
 
 from tokenization import GPT1Tokenizer, train_bpe
-from tokenization.train import count_words, train_tokenizer
+from tokenization.report import train_tokenizer
+from tokenization.train import count_words
 
 
 TEXT = "It's low, lower and lowest. He isn't slow; they're slower. The new newest widest window.\n" * 3
