@@ -248,6 +248,7 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         command=facts.command,
         sample=facts.sample and textwrap.fill(facts.sample, 100),
         curve=draw_curve(source / "trainer_state.json", output_dir / CURVE),
+        apart=is_apart(_read_json(source / "trainer_state.json").get("log_history", [])),
         lm_coef=None if language_model else _read_json(source / "config.json").get("lm_coef"),
         language_model=language_model,
         results=results,
@@ -272,34 +273,44 @@ def read_results(path: Path, metrics: tuple[str, ...]) -> list[tuple[str, str, f
 
 def draw_curve(state: Path, picture: Path) -> str | None:
     """
-    Draws the losses in a trainer's state over the steps.
+    Draws the losses in a trainer's state over the steps; a task's own above the auxiliary one, if it was logged apart.
 
     Returns:
         The picture's name; None where there is nothing to draw, or no matplotlib to draw with.
     """
     log = _read_json(state).get("log_history", [])
-    curves = {
-        label: [(entry["step"], entry[key]) for entry in log if key in entry]
-        for key, label in (("loss", "training"), ("eval_loss", "validation"))
-    }
-    if not any(len(points) > 1 for points in curves.values()):
+    curves = (
+        ("task_loss" if is_apart(log) else "loss", "training", 0),
+        ("eval_loss", "validation", 0),
+        ("lm_loss", "training", 1),
+    )
+    points = {key: [(entry["step"], entry[key]) for entry in log if key in entry] for key, _, _ in curves}
+    if not any(len(curve) > 1 for curve in points.values()):
         return None
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print(f"no {picture.name} for the card: matplotlib draws it, `pip install gpt1[plots]`", file=sys.stderr)
         return None
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for label, points in curves.items():
-        if points:
-            axes.plot(*zip(*points, strict=True), marker="." if len(points) < 30 else "", label=label)
-    axes.set(xlabel="step", ylabel="loss")
-    axes.grid(alpha=0.3)
-    axes.legend()
+    panels = 2 if points["lm_loss"] else 1
+    figure = Figure(figsize=(7, 2 + 2 * panels), layout="constrained")
+    axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
+    for key, label, panel in curves:
+        if curve := points[key]:
+            axes[panel].plot(*zip(*curve, strict=True), marker="." if len(curve) < 30 else "", label=label)
+    for panel, name in zip(axes, ("task loss", "auxiliary loss") if panels == 2 else ("loss",), strict=True):
+        panel.set(ylabel=name)
+        panel.grid(alpha=0.3)
+        panel.legend()
+    axes[-1].set(xlabel="step")
     # Without matplotlib's version in it the same log gives the same bytes, and no new commit
     figure.savefig(picture, dpi=120, metadata={"Software": None})
     return picture.name
+
+
+def is_apart(log: list[dict[str, Any]]) -> bool:
+    """Whether a log holds a task's loss apart from the auxiliary one."""
+    return any("task_loss" in entry for entry in log)
 
 
 def _shape(config: dict[str, Any]) -> str:

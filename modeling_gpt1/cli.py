@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ def _generate(arguments: Sequence[str]) -> None:
 
 def _train_tokenizer(arguments: Sequence[str]) -> None:
     from tokenization.report import train_tokenizer
+    from tokenization.table_files import TableArguments
 
     parser = argparse.ArgumentParser(
         prog="gpt1 train-tokenizer", description="Learn a BPE from text, by the words of the 2018 encoder."
@@ -96,8 +98,12 @@ def _train_tokenizer(arguments: Sequence[str]) -> None:
     parser.add_argument("--min_frequency", type=int, default=2, help="rarest pair that is merged (default: 2)")
     parser.add_argument("--held_out", metavar="PATH", help="text for the report that was not learned from")
     parser.add_argument("--text_column", default="text", help="column of tables and data sets (default: text)")
+    parser.add_argument("--delimiter", help="what separates the fields of CSV and TSV (default: as the header shows)")
+    parser.add_argument("--encoding", help="of texts and tables (default: UTF-8, or what a byte-order mark says)")
+    parser.add_argument("--skip_bad_rows", action="store_true", help="skip and count rows of another number of fields")
     args = vars(parser.parse_args(arguments))
-    report = train_tokenizer(**args, command=_told("train-tokenizer", arguments))
+    tables = TableArguments(**{field.name: args.pop(field.name) for field in fields(TableArguments)})
+    report = train_tokenizer(**args, tables=tables, command=_told("train-tokenizer", arguments))
     print(json.dumps(report, indent=2))
 
 

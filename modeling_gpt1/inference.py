@@ -1,6 +1,5 @@
 """Using a trained model on texts: labels and probabilities from a task head, text from a language model."""
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from transformers import (
     set_seed,
 )
 
+from tokenization.table_files import JsonTable, TableArguments, kind_of, write_table
 from tokenization.write_aside import new_file
 
 from .loading import load_checkpoint
@@ -29,12 +29,12 @@ from .modeling_gpt1 import (
 )
 from .processor import PackedLinear
 from .quantization import quantize_int8
-from .training.data import encode, find_columns, read_file
+from .training.data import Columns, Split, complete_rows, encode, find_columns, read_file, unknown_share
 from .training.tasks import TASKS
 
 
 @dataclass
-class PredictArguments:
+class PredictArguments(TableArguments):
     """Label texts with a fine-tuned model."""
 
     model: str = field(metadata={"help": "A fine-tuned checkpoint: a directory or a Hub id."})
@@ -44,7 +44,11 @@ class PredictArguments:
         default=None, metadata={"help": "CSV, TSV, JSON lines or Parquet, in place of --text."}
     )
     output_file: str | None = field(
-        default=None, metadata={"help": "Where a line of JSON is written per row of --input_file."}
+        default=None,
+        metadata={
+            "help": "Where each row of --input_file is written with its label and probabilities: a CSV, TSV, JSON "
+            "lines or Parquet file, as its name ends."
+        },
     )
     text_columns: list[str] | None = field(default=None, metadata={"help": "The column of the text, or of the pair."})
     choice_columns: list[str] | None = field(
@@ -133,19 +137,31 @@ class Predictor:
         and `probabilities` in order; for a regression `score`.
 
         Raises:
-            ValueError: columns that are not there, or hold no text.
+            ValueError: columns that are not there, or a row without a text.
         """
+        split = Split.of(rows, name)
+        columns = self.find_columns(split, text_columns, choice_columns)
+        return self.label(complete_rows(split, columns), columns)
+
+    def find_columns(
+        self, split: Split, text_columns: list[str] | None = None, choice_columns: list[str] | None = None
+    ) -> Columns:
+        """The columns of the text and the choices. Raises `ValueError` if they are not there."""
         # The generic tasks stand last: they know the columns of all others with their head.
         task = next(task for task in reversed(TASKS.values()) if task.head is type(self.model))
-        columns = find_columns(task, rows, name, text_columns, None, choice_columns, needs_label=False)
-        encoded = encode(rows, columns, self.tokenizer, self.config.max_position_embeddings, name)
+        return find_columns(task, split, text_columns, None, choice_columns, needs_label=False)
+
+    def label(self, split: Split, columns: Columns) -> list[dict[str, Any]]:
+        """What a call gives, of complete rows."""
+        encoded = encode(split, columns, self.tokenizer, self.config.max_position_embeddings)
+        unknown_share(encoded, self.tokenizer, split.name)
         batches = batches_of_like_length(encoded["length"][:], self.batch_size)
         encoded = encoded.remove_columns("length")
         if self.multiple_choice:  # whose collator wants some
             encoded = encoded.add_column("labels", [0] * len(encoded))
         loader = DataLoader(encoded, batch_sampler=batches, collate_fn=self.collator)
-        results: list[dict[str, Any]] = [{} for _ in range(len(rows))]
-        progress = tqdm(loader, desc="Predicting", disable=len(rows) < 2)
+        results: list[dict[str, Any]] = [{} for _ in range(len(split))]
+        progress = tqdm(loader, desc="Predicting", disable=len(split) < 2)
         for indices, batch in zip(batches, progress, strict=True):
             with torch.inference_mode():
                 logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
@@ -181,14 +197,7 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
     if (args.input_file is None) != (args.output_file is None):
         raise ValueError("--input_file and --output_file go together")
     if args.input_file is not None:
-        if Path(args.output_file).resolve() == Path(args.input_file).resolve():
-            raise ValueError("--output_file is --input_file: give it a name of its own")
-        with new_file(args.output_file) as file, file.open("w", encoding="utf-8") as lines:
-            rows = read_file(args.input_file)
-            predictor = Predictor(args.model, args.batch_size, args.dtype)
-            results = predictor(rows, args.text_columns, args.choice_columns, args.input_file)
-            lines.writelines(json.dumps(result, ensure_ascii=False) + "\n" for result in results)
-        return results
+        return _predict_file(args)
     predictor = Predictor(args.model, args.batch_size, args.dtype)
     if predictor.multiple_choice:
         raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")
@@ -196,6 +205,38 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
         raise ValueError("this model takes a pair of texts: give --text_pair as well")
     pair = {} if args.text_pair is None else {"text_pair": [args.text_pair]}
     return predictor(Dataset.from_dict({"text": [args.text]} | pair), ["text", *pair])
+
+
+def _predict_file(args: PredictArguments) -> list[dict[str, Any]]:
+    nested = kind_of(args.output_file) is JsonTable
+    if Path(args.output_file).resolve() == Path(args.input_file).resolve():
+        raise ValueError("--output_file is --input_file: give it a name of its own")
+    with new_file(args.output_file) as file:
+        split = read_file(args.input_file, args)
+        predictor = Predictor(args.model, args.batch_size, args.dtype)
+        columns = predictor.find_columns(split, args.text_columns, args.choice_columns)
+        split = complete_rows(split, columns)
+        split.bad_rows.report(split.name)
+        results = predictor.label(split, columns)
+        write_table(file, beside(split, results, nested))
+    return results
+
+
+def beside(split: Split, results: list[dict[str, Any]], nested: bool) -> dict[str, list[Any]]:
+    """
+    The columns of a split with those of its results. An input column of the same name as one of these becomes
+    `input_NAME`. Probabilities are one object a row, or a column `probability_LABEL` for each label if not `nested`.
+    """
+    added: dict[str, list[Any]] = {name: [result[name] for result in results] for name in results[0]}
+    if not nested and "probabilities" in added:
+        rows = [p if isinstance(p, dict) else dict(enumerate(p)) for p in added.pop("probabilities")]
+        added |= {f"probability_{name}": [row[name] for row in rows] for name in rows[0]}
+    columns: dict[str, list[Any]] = {}
+    for name, values in split.columns.items():
+        while name in added or name in columns:
+            name = f"input_{name}"
+        columns[name] = values
+    return columns | added
 
 
 def generate(args: GenerateArguments) -> list[str]:

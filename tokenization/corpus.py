@@ -1,16 +1,21 @@
 """Texts to learn from: files, folders, data sets of the Hub, or what the caller iterates over."""
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from os import PathLike
 from pathlib import Path
+from typing import Any
+
+from .table_files import KINDS, BadRows, TableArguments, open_table, text_of
+from .text_files import read_blocks
 
 
-TABLES = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+logger = logging.getLogger(__name__)
+
 TEXTS = (".txt", ".text", ".md")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")  # owner/name, and a configuration after a colon
-LINES_AT_A_TIME = 1 << 22  # bytes
 
 
 def read_texts(source: str | PathLike | Iterable[str | PathLike], text_column: str = "text") -> Iterator[str]:
@@ -27,42 +32,50 @@ def read_texts(source: str | PathLike | Iterable[str | PathLike], text_column: s
     return iter(source)
 
 
-def read_paths(paths: Iterable[str | PathLike], text_column: str = "text") -> Iterator[str]:
+def read_paths(
+    paths: Iterable[str | PathLike], text_column: str = "text", tables: TableArguments | None = None
+) -> Iterator[str]:
     """The texts of [`read_books`], one after the other."""
-    return chain.from_iterable(texts for _, texts in read_books(paths, text_column))
+    return chain.from_iterable(texts for _, texts in read_books(paths, text_column, tables=tables))
 
 
 def read_books(
-    paths: Iterable[str | PathLike], text_column: str = "text", encoding_errors: str = "strict"
+    paths: Iterable[str | PathLike],
+    text_column: str = "text",
+    encoding_errors: str = "strict",
+    tables: TableArguments | None = None,
 ) -> Iterator[tuple[str, Iterator[str]]]:
     """The books of files, folders (every text or table in them) and Hub data sets (`owner/name[:configuration]`).
 
-    A text file is a book; it comes in blocks of whole lines. Of tables (JSON lines, CSV, Parquet) and data sets each
-    row's column `text_column` is one.
+    A text file is a book; it comes in blocks of whole lines. Of tables (CSV, TSV, JSON lines, Parquet; see
+    [`tokenization.table_files`]) and data sets each row's column `text_column` is one. A row that is blank or null is
+    no book: how many there were is said in one line.
 
     Args:
         paths: where they are.
         text_column: of tables and data sets.
-        encoding_errors: what becomes of bytes that are not UTF-8 in a text file: as in `bytes.decode`.
+        encoding_errors: what becomes of bytes that are not of the encoding in a text file: as in `bytes.decode`.
+        tables: how tables are read; its encoding is that of text files, too.
 
     Returns:
         The name of each book with its text, to be taken before the next one is.
 
     Raises:
         OSError: a path that is neither there nor the form of a Hub id, or a data set that cannot be reached.
-        ValueError: a folder without texts, a file that is not UTF-8, a table without the column.
+        ValueError: a folder without texts, a file that is not of its encoding, a table without the column, or with a
+            row that does not fit the others.
     """
+    tables = tables or TableArguments()
     for path in paths:
         if not _exists(path):
-            identifier, configuration = hub_id(path)
-            yield from _rows(str(path), text_column, identifier, name=configuration)
+            yield from _texts(str(path), "row", _hub_rows(path, text_column), BadRows(tables.skip_bad_rows))
             continue
         for file in files_of(path):
-            if file.suffix.lower() in TABLES:
-                options = {"delimiter": "\t"} if file.suffix.lower() == ".tsv" else {}
-                yield from _rows(str(file), text_column, TABLES[file.suffix.lower()], data_files=str(file), **options)
+            if file.suffix.lower() in KINDS:
+                table = open_table(file, tables)
+                yield from _texts(str(file), table.unit, table.column(text_column), table.bad_rows)
             else:
-                yield str(file), _blocks(file, encoding_errors)
+                yield str(file), read_blocks(file, tables.encoding, encoding_errors)
 
 
 def files_of(path: str | PathLike) -> list[Path]:
@@ -72,9 +85,9 @@ def files_of(path: str | PathLike) -> list[Path]:
     """
     if not Path(path).is_dir():
         return [Path(path)]
-    files = [f for f in sorted(Path(path).rglob("*")) if f.suffix.lower() in (*TEXTS, *TABLES) and f.is_file()]
+    files = [f for f in sorted(Path(path).rglob("*")) if f.suffix.lower() in (*TEXTS, *KINDS) and f.is_file()]
     if not files:
-        raise ValueError(f"{path}: no text in this folder ({' '.join((*TEXTS, *TABLES))})")
+        raise ValueError(f"{path}: no text in this folder ({' '.join((*TEXTS, *KINDS))})")
     return files
 
 
@@ -98,30 +111,34 @@ def _exists(path: str | PathLike) -> bool:
         return False
 
 
-def _blocks(path: Path, encoding_errors: str) -> Iterator[str]:
-    offset = 0
-    with path.open("rb") as lines:
-        while block := b"".join(lines.readlines(LINES_AT_A_TIME)):
-            try:
-                yield block.decode("utf-8", encoding_errors)
-            except UnicodeDecodeError as error:
-                raise ValueError(f"{path}: not UTF-8 text at byte {offset + error.start} ({error.reason})") from error
-            offset += len(block)
+def _texts(
+    name: str, unit: str, cells: Iterable[tuple[int, Any]], bad_rows: BadRows
+) -> Iterator[tuple[str, Iterator[str]]]:
+    blank = 0
+    for number, cell in cells:
+        place, text = f"{name}, {unit} {number}", text_of(cell)
+        if text is not None:
+            yield place, iter((text,))
+        elif isinstance(cell, (str, float, type(None))):
+            blank += 1
+        else:
+            bad_rows.add(place, f"{str(cell)[:60]} is no text")
+    bad_rows.report(name)
+    if blank:
+        logger.warning("%s: %d rows without a text are left out", name, blank)
 
 
-def _rows(label: str, text_column: str, *arguments, **options) -> Iterator[tuple[str, Iterator[str]]]:
+def _hub_rows(path: str | PathLike, text_column: str) -> Iterator[tuple[int, Any]]:
     from datasets import load_dataset
 
+    identifier, configuration = hub_id(path)
     try:
-        rows = load_dataset(*arguments, split="train", streaming=True, **options)
+        rows = load_dataset(identifier, split="train", streaming=True, name=configuration)
         first = next(iter(rows), None)
     except Exception as error:  # `datasets` raises a dozen kinds
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise OSError(f"{label}: cannot be read as a file or a data set of the Hub: {reason}") from error
-    if first is None:
-        return
-    if text_column not in first:
-        raise ValueError(f"{label}: no column {text_column!r}; there are {', '.join(first)}")
-    for number, row in enumerate(rows):
-        if row[text_column] is not None:
-            yield f"{label}, row {number}", iter((row[text_column],))
+        raise OSError(f"{path}: cannot be read as a file or a data set of the Hub: {reason}") from error
+    if first is not None and text_column not in first:
+        raise ValueError(f"{path}: no column {text_column!r}; there are {', '.join(first)}")
+    for number, row in enumerate(rows, 1):
+        yield number, row[text_column]

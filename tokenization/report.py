@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from .corpus import read_paths
+from .table_files import TableArguments
 from .tokenization_gpt1 import GPT1Tokenizer
 from .train import WORD_END, LearnedBPE, learn
 from .write_aside import new_folder
@@ -69,6 +70,7 @@ def train_tokenizer(
     task_format: bool = False,
     show_progress: bool = True,
     command: str = "gpt1 train-tokenizer",
+    tables: TableArguments | None = None,
 ) -> dict:
     """Learn a tokenizer from files, folders and Hub data sets, and write its folder: `gpt1 train-tokenizer`.
 
@@ -82,6 +84,7 @@ def train_tokenizer(
         held_out: a file, folder or data set for the figures of text that was not learned from.
         text_column: the column of tables and data sets that holds the text.
         command: what the card says that made it.
+        tables: how tables are read, and the encoding of texts.
 
     Returns:
         The figures of the report.
@@ -94,9 +97,10 @@ def train_tokenizer(
     if not paths:
         raise ValueError("no text to learn from was named")
     with new_folder(output_dir) as folder:
-        learned = learn(read_paths(paths, text_column), num_merges, min_frequency, show_progress)
+        learned = learn(read_paths(paths, text_column, tables), num_merges, min_frequency, show_progress)
         tokenizer = learned.tokenizer(task_format)
-        report = figures(learned, tokenizer, None if held_out is None else read_paths([held_out], text_column))
+        held_out_texts = None if held_out is None else read_paths([held_out], text_column, tables)
+        report = figures(learned, tokenizer, held_out_texts)
         tokenizer.save_pretrained(folder)
         content = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         (folder / "report.json").write_text(content, encoding="utf-8")

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from tokenization import CorpusEncoder, GPT1Tokenizer
 from tokenization.corpus import files_of, hub_id, read_books
+from tokenization.table_files import TableArguments
 
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def encode_books(
     text_column: str = "text",
     encoding_errors: str = "strict",
     cache_dir: str | None = None,
+    tables: TableArguments | None = None,
 ) -> Dataset:
     """
     Encodes the books of `paths` (see [`tokenization.corpus.read_books`]), or finds them encoded.
@@ -56,8 +58,9 @@ def encode_books(
         paths: text files, folders, tables, Hub data sets.
         tokenizer: encodes them, without special tokens.
         text_column: of tables and data sets.
-        encoding_errors: `"strict"`, or `"replace"` for files that are not wholly UTF-8.
+        encoding_errors: `"strict"`, or `"replace"` for texts that are not wholly of their encoding.
         cache_dir: where the encoded books are kept; the cache of `datasets` by default.
+        tables: how tables are read, and the encoding of texts.
 
     Returns:
         A row a book, or a part of a very long one: `book`, its name; `input_ids`, int32; `words`, how many words
@@ -73,13 +76,14 @@ def encode_books(
             _encoded,
             features=_FEATURES,
             cache_dir=cache_dir,
-            fingerprint=fingerprint(paths, tokenizer, text_column, encoding_errors),
+            fingerprint=fingerprint(paths, tokenizer, text_column, encoding_errors, tables),
             writer_batch_size=16,  # rows in memory; by default 1,000, which are gigabytes
             gen_kwargs={
                 "paths": tuple(paths),
                 "tokenizer": tokenizer,
                 "text_column": text_column,
                 "encoding_errors": encoding_errors,
+                "tables": tables,
             },
         )
     except datasets.exceptions.DatasetGenerationError as error:  # what a reader said, wrapped
@@ -90,10 +94,16 @@ def encode_books(
 
 
 def fingerprint(
-    paths: Sequence[str | PathLike], tokenizer: GPT1Tokenizer, text_column: str, encoding_errors: str
+    paths: Sequence[str | PathLike],
+    tokenizer: GPT1Tokenizer,
+    text_column: str,
+    encoding_errors: str,
+    tables: TableArguments | None = None,
 ) -> str:
     """A hash of what the encoded books depend on: files' names and bytes, or a data set's commit on the Hub."""
-    digest = hashlib.sha256(f"{text_column} {encoding_errors} {LONGEST_PART}".encode())
+    tables = tables or TableArguments()
+    reading = (text_column, encoding_errors, tables.delimiter, tables.encoding, tables.skip_bad_rows, LONGEST_PART)
+    digest = hashlib.sha256(repr(reading).encode())
     digest.update(tokenizer.backend_tokenizer.to_str().encode())
     for path in paths:
         if not Path(path).exists():
@@ -110,13 +120,17 @@ def fingerprint(
 
 
 def _encoded(
-    paths: Sequence[str | PathLike], tokenizer: GPT1Tokenizer, text_column: str, encoding_errors: str
+    paths: Sequence[str | PathLike],
+    tokenizer: GPT1Tokenizer,
+    text_column: str,
+    encoding_errors: str,
+    tables: TableArguments | None,
 ) -> Iterator[dict]:
     encode = CorpusEncoder(tokenizer)
     line_break = tokenizer.convert_tokens_to_ids("\n</w>")
     found = False
     with tqdm(desc="Encoding", unit=" tokens", unit_scale=True) as bar:
-        for book, texts in read_books(paths, text_column, encoding_errors):
+        for book, texts in read_books(paths, text_column, encoding_errors, tables):
             ids, words, parts = [], 0, 0
             for text in texts:
                 words += len(text.split())

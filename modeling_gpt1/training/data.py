@@ -1,60 +1,91 @@
-"""From files or the Hub to encoded data sets: read, find the columns, number the labels, tokenize."""
+"""From files or the Hub to encoded data sets: read, find the columns, check the rows, tokenize."""
 
-import csv
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from os import PathLike
 from typing import Any
 
 import datasets
-from datasets import ClassLabel, Dataset, DatasetDict
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, Dataset
 from transformers import PreTrainedTokenizerBase
+
+from tokenization.table_files import BadRows, TableArguments, open_table, text_of
 
 from .tasks import Task
 
 
-# A tab-separated file knows no quoting (GLUE's are full of single quotation marks); "NA" and "null" are words.
-_READERS: dict[str, Callable[[str], Dataset]] = {
-    ".csv": lambda path: Dataset.from_csv(path, keep_default_na=False),
-    ".tsv": lambda path: Dataset.from_csv(path, keep_default_na=False, sep="\t", quoting=csv.QUOTE_NONE),
-    ".json": Dataset.from_json,
-    ".jsonl": Dataset.from_json,
-    ".parquet": Dataset.from_parquet,
-}
+logger = logging.getLogger(__name__)
+
+MOST_UNKNOWN = 0.01  # the share of <unk> beyond which tokens hardly stand for their text
 
 
-def read_file(path: str) -> Dataset:
+@dataclass(frozen=True)
+class Split:
     """
-    Reads a CSV, TSV, JSON lines or Parquet file.
+    The rows of a split as their file has them.
+
+    Attributes:
+        columns: the values by column; of classes that a data set numbers, their names.
+        name: of the file, or of the split.
+        numbers: of each row in its file.
+        unit: what a row is there: a row, a line or an entry.
+        decimal_comma: whether numbers may be written as 4,5.
+        bad_rows: what becomes of rows that cannot be used.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    name: str
+    numbers: Sequence[int]
+    unit: str = "row"
+    decimal_comma: bool = False
+    bad_rows: BadRows = field(default_factory=BadRows)
+
+    @classmethod
+    def of(cls, rows: Dataset, name: str) -> "Split":
+        """The rows of a data set, counted from 1."""
+
+        def values(column: str) -> list[Any]:
+            feature = rows.features[column]
+            if not isinstance(feature, ClassLabel):
+                return rows[column][:]
+            return [number if number is None else feature.int2str(number) for number in rows[column]]
+
+        return cls({column: values(column) for column in rows.column_names}, name, range(1, len(rows) + 1))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def place(self, index: int) -> str:
+        """A row's name in a message."""
+        return f"{self.name}, {self.unit} {self.numbers[index]}"
+
+    def keep(self, indices: Sequence[int]) -> "Split":
+        """These rows alone. Raises `ValueError` if there are none."""
+        if not indices:
+            raise ValueError(f"{self.name} has no row that can be used")
+        if len(indices) == len(self):
+            return self
+        columns = {name: [values[index] for index in indices] for name, values in self.columns.items()}
+        return replace(self, columns=columns, numbers=[self.numbers[index] for index in indices])
+
+
+def read_file(path: str | PathLike, tables: TableArguments | None = None) -> Split:
+    """
+    Reads a CSV, TSV, JSON lines or Parquet file; see [`tokenization.table_files`].
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an unknown ending, an empty file, or one that does not parse.
+        ValueError: an unknown ending, an empty file, or one that does not parse; a row that does not fit the others.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    if file.suffix.lower() not in _READERS:
-        raise ValueError(f"{path}: unknown kind of file, expected one of {', '.join(_READERS)}")
-    if not file.read_bytes()[:4096].strip():
-        raise ValueError(f"{path} is empty")
-    verbosity = datasets.logging.get_verbosity()
-    datasets.logging.set_verbosity(logging.CRITICAL)  # what is wrong with a file is said once, below
-    datasets.disable_progress_bars()
-    try:
-        rows = _READERS[file.suffix.lower()](str(file))
-    except Exception as error:  # each reader has its own kinds
-        raise ValueError(f"{path} cannot be read as {file.suffix[1:].upper()}: {error.__cause__ or error}") from error
-    finally:
-        datasets.enable_progress_bars()
-        datasets.logging.set_verbosity(verbosity)
-    if len(rows) == 0:
-        raise ValueError(f"{path} is empty: it has column names and no rows")
-    return rows
+    table = open_table(path, tables)
+    columns, numbers = table.columns()
+    return Split(columns, str(path), numbers, table.unit, table.decimal_comma, table.bad_rows)
 
 
-def read_splits(task: Task, files: dict[str, str | None]) -> DatasetDict:
+def read_splits(task: Task, files: dict[str, str | None], tables: TableArguments | None = None) -> dict[str, Split]:
     """
     Reads the splits of `files` (split name to path); without any, the task's data set on the Hub.
 
@@ -63,11 +94,12 @@ def read_splits(task: Task, files: dict[str, str | None]) -> DatasetDict:
     """
     files = {split: path for split, path in files.items() if path is not None}
     if files:
-        return DatasetDict({split: read_file(path) for split, path in files.items()})
+        return {split: read_file(path, tables) for split, path in files.items()}
     if not task.hub:
         raise ValueError("this task has no data set on the Hub: give --train_file and --validation_file")
     loaded = datasets.load_dataset(*task.hub)
-    return DatasetDict({split: _labelled(task, loaded[name]) for split, name in task.splits.items() if name in loaded})
+    labelled = {split: _labelled(task, loaded[name]) for split, name in task.splits.items() if name in loaded}
+    return {split: Split.of(rows, f"the {split} split") for split, rows in labelled.items() if len(rows) > 0}
 
 
 def _labelled(task: Task, rows: Dataset) -> Dataset:
@@ -89,27 +121,26 @@ class Columns:
 
 def find_columns(
     task: Task,
-    rows: Dataset,
-    name: str,
+    split: Split,
     text_columns: list[str] | None = None,
     label_column: str | None = None,
     choice_columns: list[str] | None = None,
     needs_label: bool = True,
 ) -> Columns:
     """
-    Finds a task's columns in `rows`, by the names given or by the task's own.
+    Finds a task's columns in a split, by the names given or by the task's own.
 
     Raises:
-        ValueError: a column that is not there, with those that are, or a text column that holds no text.
+        ValueError: a column that is not there, with those that are.
     """
 
     def find(alternatives: tuple[tuple[str, ...], ...], flag: str) -> tuple[str, ...]:
         for columns in alternatives:
-            if set(columns) <= set(rows.column_names):
+            if set(columns) <= split.columns.keys():
                 return columns
         wanted = " or ".join(", ".join(f"'{column}'" for column in columns) for columns in alternatives)
         raise ValueError(
-            f"{name} has no column {wanted}; its columns are {', '.join(rows.column_names)} ({flag} names others)"
+            f"{split.name} has no column {wanted}; its columns are {', '.join(split.columns)} ({flag} names others)"
         )
 
     text = find((tuple(text_columns),) if text_columns else task.text_columns, "--text_columns")
@@ -125,107 +156,77 @@ def find_columns(
         raise ValueError(
             f"--text_columns takes {'two' if fewest == 2 else 'one or two'} columns here, got {len(text)}"
         )
-    for column in (*text, *(choices if len(choices) > 1 else ())):
-        if rows.features[column].dtype not in ("string", "large_string"):
-            raise ValueError(f"column '{column}' of {name} holds {rows.features[column].dtype}, not text")
-        if any(value is None for value in rows[column]):
-            raise ValueError(f"column '{column}' of {name} has a row without text")
     return Columns(text, label, choices)
 
 
-class Labels:
+def choices_of(split: Split, columns: Columns, index: int) -> list[Any] | None:
+    """The answers of a row, from one column of lists or from a column each; None where it has no list."""
+    if len(columns.choices) > 1:
+        return [split.columns[column][index] for column in columns.choices]
+    choices = split.columns[columns.choices[0]][index]
+    return choices if isinstance(choices, list) else None
+
+
+def complete_rows(split: Split, columns: Columns) -> Split:
     """
-    The labels of a task and their numbers.
-
-    Args:
-        names (`list[str]`, *optional*): the classes in order; None for a regression or a multiple choice.
-        regression (`bool`): whether a label is a number.
-        first (`int`): what a numbered answer of a multiple choice counts from.
-    """
-
-    def __init__(self, names: list[str] | None, regression: bool = False, first: int = 0):
-        self.names = names
-        self.regression = regression
-        self.first = first
-        self._ids = {name: index for index, name in enumerate(names or ())}
-
-    @classmethod
-    def of(cls, task: Task, rows: Dataset, column: str, known: list[str] | None = None) -> "Labels":
-        """
-        The labels of the training `rows`: the model's `known` ones, the task's, or those that occur, sorted.
-
-        Raises:
-            ValueError: a model and a task of different labels, or only one label.
-        """
-        feature = rows.features[column]
-        if task.choice_columns:
-            return cls(None, first=task.first_label)
-        if task.regression or (task.regression is None and "float" in feature.dtype):
-            return cls(None, regression=True)
-        if known and task.labels and set(known) != set(task.labels):
-            raise ValueError(
-                f"the model's labels are {', '.join(known)}, the task's {', '.join(task.labels)}; "
-                "start from a model without a task head"
-            )
-        if known or task.labels:
-            return cls(known or list(task.labels))
-        names = feature.names if isinstance(feature, ClassLabel) else map(str, sorted(set(rows[column])))
-        labels = cls(list(names))
-        if len(labels.names) < 2:
-            raise ValueError(f"the training data has one label only, '{labels.names[0]}': there is nothing to learn")
-        return labels
-
-    def numbers(self, rows: Dataset, columns: Columns, name: str) -> list[int | float]:
-        """
-        The number of each row's label: a class, a score, or which of its choices is right.
-
-        Raises:
-            ValueError: a label that is unknown, with those that are known.
-        """
-        choices = _choices(rows[:], columns, name) if columns.choices else [None] * len(rows)
-        return [
-            self._number(value, options, name) for value, options in zip(rows[columns.label], choices, strict=True)
-        ]
-
-    def _number(self, value: Any, choices: list[str] | None, name: str) -> int | float:
-        if self.regression:
-            try:
-                return float(value)
-            except (TypeError, ValueError):
-                raise ValueError(f"label {value!r} in {name} is not a number, and this task is a regression") from None
-        if choices is not None:
-            text = str(value).strip()
-            letter = len(text) == 1 and text.upper().isalpha()
-            index = ord(text.upper()) - ord("A") if letter else int(text) - self.first if text.isdigit() else -1
-            if not 0 <= index < len(choices):
-                raise ValueError(f"answer {value!r} in {name} is none of its {len(choices)} choices")
-            return index
-        if str(value) in self._ids:
-            return self._ids[str(value)]
-        # Files and the Hub number the classes that others name.
-        if str(value).isdigit() and int(value) < len(self.names):
-            return int(value)
-        raise ValueError(f"label {value!r} in {name} is unknown; the labels are {', '.join(self.names)}")
-
-
-def encode(
-    rows: Dataset, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int, name: str = "the data"
-) -> Dataset:
-    """
-    Tokenizes `rows` in the task format: `input_ids` and `attention_mask` (of each choice, for a multiple choice), and
-    `length` in tokens.
+    The rows that have every text, and a label where there is a column for it; the others are bad rows.
 
     Raises:
-        ValueError: a multiple choice with fewer than two answers.
+        ValueError: a bad row that is not to be skipped, or no row that can be used.
     """
+    kept, count = [], None
+    for index in range(len(split)):
+        problem = next(_missing(split, columns, index), None)
+        if problem is None and columns.choices:
+            choices = len(choices_of(split, columns, index))
+            count = choices if count is None else count
+            if choices != count:
+                problem = f"all rows must have the same number of choices: {choices} is not {count}"
+        if problem is None:
+            kept.append(index)
+        else:
+            split.bad_rows.add(split.place(index), problem)
+    return split.keep(kept)
+
+
+def _missing(split: Split, columns: Columns, index: int) -> Iterator[str]:
+    """What a row lacks."""
+    if len(split.columns) > 1 and all(values[index] == name for name, values in split.columns.items()):
+        yield "the header again, as in files that were joined"
+    labels = [(columns.label, "label")] if columns.label else []
+    for column, kind in [*((column, "text") for column in columns.text), *labels]:
+        value = split.columns[column][index]
+        if text_of(value) is None:
+            yield f"column '{column}' holds no {kind}: {_shown(value)}"
+    if columns.choices:
+        choices = choices_of(split, columns, index)
+        if choices is None or len(choices) < 2 or any(text_of(choice) is None for choice in choices):
+            value = choices if choices is not None else split.columns[columns.choices[0]][index]
+            yield f"column '{columns.choices[0]}' must hold lists of two or more texts: {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 60 else text[:57] + "..."
+
+
+def encode(split: Split, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
+    """
+    Tokenizes complete rows in the task format: `input_ids` and `attention_mask` (of each choice, for a multiple
+    choice), and `length` in tokens. It is done in memory, anew each time, so that it is never another file's.
+    """
+    texts = {f"text {i}": list(map(text_of, split.columns[column])) for i, column in enumerate(columns.text)}
+    if columns.choices:
+        choices = (choices_of(split, columns, index) for index in range(len(split)))
+        texts["choices"] = [list(map(text_of, row)) for row in choices]
 
     def encode_batch(batch: dict[str, list]) -> dict[str, list]:
-        if not columns.choices:
-            encoded = dict(tokenizer(*(batch[c] for c in columns.text), truncation=True, max_length=max_length))
+        choices = batch.pop("choices", None)
+        if choices is None:
+            encoded = dict(tokenizer(*batch.values(), truncation=True, max_length=max_length))
             return encoded | {"length": [len(ids) for ids in encoded["input_ids"]]}
         encoded = {"input_ids": [], "attention_mask": [], "length": []}
-        contexts = zip(*(batch[c] for c in columns.text), strict=True)
-        for parts, options in zip(contexts, _choices(batch, columns, name), strict=True):
+        for parts, options in zip(zip(*batch.values(), strict=True), choices, strict=True):
             context = _fit_context(parts, options, tokenizer, max_length)
             rows_of = tokenizer([context] * len(options), options, truncation=True, max_length=max_length)
             encoded["input_ids"].append(rows_of["input_ids"])
@@ -233,23 +234,26 @@ def encode(
             encoded["length"].append(max(map(len, rows_of["input_ids"])))
         return encoded
 
-    return rows.map(encode_batch, batched=True, remove_columns=rows.column_names, desc=f"Tokenizing {name}")
+    rows = Dataset.from_dict(texts)
+    return rows.map(encode_batch, batched=True, remove_columns=rows.column_names, desc=f"Tokenizing {split.name}")
 
 
-def _choices(batch: dict[str, list], columns: Columns, name: str) -> list[list[str]]:
-    """The answers of each example, from one column of lists or from a column each; as many in every example."""
-    if len(columns.choices) == 1:
-        choices = batch[columns.choices[0]]
-    else:
-        choices = [list(options) for options in zip(*(batch[c] for c in columns.choices), strict=True)]
-    for options in choices:
-        if not isinstance(options, list) or len(options) < 2 or not all(isinstance(o, str) for o in options):
-            raise ValueError(f"column '{columns.choices[0]}' of {name} must hold lists of two or more texts")
-        if len(options) != len(choices[0]):
-            raise ValueError(
-                f"the rows of {name} must have the same number of choices: {len(choices[0])} is not {len(options)}"
-            )
-    return choices
+def unknown_share(encoded: Dataset, tokenizer: PreTrainedTokenizerBase, name: str) -> float:
+    """The share of `<unk>` among the tokens of `input_ids` that are no special ones; above 1 %, with a warning."""
+    unknown, counted = 0, 0
+    special = [number for number in tokenizer.all_special_ids if number != tokenizer.unk_token_id]
+    for ids in encoded.data.column("input_ids").chunks:
+        while isinstance(ids, (pa.ListArray, pa.LargeListArray)):
+            ids = ids.flatten()
+        ids = ids.to_numpy()
+        unknown += int((ids == tokenizer.unk_token_id).sum())
+        counted += int((~np.isin(ids, special)).sum())
+    share = unknown / max(counted, 1)
+    if share > MOST_UNKNOWN:
+        logger.warning(
+            "%s: %.1f %% of the tokens are <unk>, characters that the tokenizer does not know", name, 100 * share
+        )
+    return share
 
 
 def _fit_context(

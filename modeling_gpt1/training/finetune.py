@@ -6,28 +6,35 @@ gpt1 finetune --task sst2 --train_file train.csv --validation_file validation.cs
 ```
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
+from datasets import Dataset
 from transformers import (
     DataCollatorForMultipleChoice,
     DataCollatorWithPadding,
     PreTrainedTokenizerBase,
+    Trainer,
     set_seed,
 )
+
+from tokenization.table_files import TableArguments
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from ..loading import GPT1_MINI, load_tokenizer_and_config, load_with_tokenizer, set_special_tokens
 from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
-from .data import Labels, encode, find_columns, read_splits
-from .metrics import TaskMetrics
+from .data import complete_rows, encode, find_columns, read_splits, unknown_share
+from .labels import Labels
+from .metrics import TaskMetrics, class_report, write_class_report
 from .optimization import MuonTrainer, OriginalTrainer
 from .run import RunArguments, save_facts, save_results, train
 from .tasks import REGRESSION_METRICS, TASKS, Task
 
 
 @dataclass
-class TaskArguments:
+class TaskArguments(TableArguments):
     """What to fine-tune, and on what."""
 
     task: Literal[tuple(TASKS)] = field(metadata={"help": "The task, or the kind of task for your own data."})
@@ -49,6 +56,12 @@ class TaskArguments:
     choice_columns: list[str] | None = field(
         default=None,
         metadata={"help": "The column that lists a multiple choice's answers, or one column per answer."},
+    )
+    regression: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Whether labels are scores, not classes; if not given, where most are numbers and not all whole."
+        },
     )
     max_length: int | None = field(
         default=None, metadata={"help": "Longest input in tokens; the model's own limit if not given."}
@@ -86,16 +99,32 @@ class FinetuningArguments(RunArguments):
         default=False,
         metadata={"help": "Take the very steps of the original code's Adam and schedule, in place of AdamW's."},
     )
-    logging_steps: float = field(default=50, metadata={"help": "Log the training loss every so many steps."})
+    logging_steps: float = field(
+        default=0.05, metadata={"help": "Log the training loss every so many steps; below 1, a part of all steps."}
+    )
 
     def __post_init__(self) -> None:
         if self.load_best_model_at_end is None:
             self.load_best_model_at_end = self.eval_strategy == self.save_strategy != "no"
+        chosen = self.metric_for_best_model, self.greater_is_better
         super().__post_init__()
+        self.metric_for_best_model, self.greater_is_better = chosen  # None: the task's, not the loss
         if self.original_adam and self.lr_scheduler_type != "linear":
             raise ValueError(f"original_adam comes with its linear schedule, not with {self.lr_scheduler_type.value}")
         if self.original_adam and self.muon:
             raise ValueError("original_adam and muon are two optimizers: give one of them")
+
+    def choose_metric(self, names: tuple[str, ...]) -> None:
+        """
+        Sets what the best checkpoint has most of, or least: what was asked for, or the first of these metrics. Raises
+        `ValueError` for a metric that is not measured.
+        """
+        metric = self.metric_for_best_model or names[0]
+        if metric.removeprefix("eval_") not in ("loss", *names):
+            raise ValueError(f"metric_for_best_model {metric} is not measured; it is one of loss, {', '.join(names)}")
+        self.metric_for_best_model = metric
+        if self.greater_is_better is None:
+            self.greater_is_better = not metric.endswith("loss")
 
     def card_settings(self) -> dict[str, Any]:
         named = {"optimizer": "Adam as in the original code"} if self.original_adam else {}
@@ -121,26 +150,31 @@ def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> di
         "validation": task_args.validation_file,
         "test": task_args.test_file,
     }
-    splits = {split: rows for split, rows in read_splits(task, files).items() if len(rows) > 0}
+    splits = read_splits(task, files, task_args)
     if "train" not in splits:
         raise ValueError("there is no training data: give --train_file")
-    names = {split: files.get(split) or f"the {split} split" for split in splits}
     columns = {
-        split: find_columns(
-            task, rows, names[split], task_args.text_columns, task_args.label_column, task_args.choice_columns
-        )
-        for split, rows in splits.items()
+        name: find_columns(task, split, task_args.text_columns, task_args.label_column, task_args.choice_columns)
+        for name, split in splits.items()
     }
+    splits = {name: complete_rows(split, columns[name]) for name, split in splits.items()}
 
     set_seed(training_args.seed)
     tokenizer, config = load_tokenizer_and_config(task_args.model)
     max_length = task_args.max_length or config.max_position_embeddings
     if not tokenizer.num_special_tokens_to_add(pair=True) < max_length <= config.max_position_embeddings:
         raise ValueError(f"--max_length must lie in [4, {config.max_position_embeddings}], got {max_length}")
-    labels = Labels.of(task, splits["train"], columns["train"].label, known_labels(config))
+    labels = Labels.of(task, splits["train"], columns["train"].label, known_labels(config), task_args.regression)
     if training_args.label_smoothing_factor and labels.regression:
         raise ValueError("label_smoothing_factor is for classes, and the labels are numbers")
-    numbers = {split: labels.numbers(rows, columns[split], names[split]) for split, rows in splits.items()}
+    metrics = TaskMetrics(
+        REGRESSION_METRICS if labels.regression else task.metrics, labels.regression, len(labels.names or ())
+    )
+    training_args.choose_metric(metrics.names)
+    numbers = {}
+    for name, split in splits.items():
+        splits[name], numbers[name] = labels.numbers(split, columns[name])
+        splits[name].bad_rows.report(split.name)
     model = load_model(task_args.model, task, config, tokenizer, labels)
     if task_args.lm_coef is not None:
         model.config.lm_coef = task_args.lm_coef
@@ -148,10 +182,11 @@ def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> di
     model.config.label_smoothing = training_args.label_smoothing_factor
     training_args.label_smoothing_factor = 0.0
     encoded = {
-        split: encode(rows, columns[split], tokenizer, max_length, names[split]).add_column("labels", numbers[split])
-        for split, rows in splits.items()
+        name: encode(split, columns[name], tokenizer, max_length).add_column("labels", numbers[name])
+        for name, split in splits.items()
     }
-    return _train(task_args, training_args, task, model, tokenizer, labels, encoded)
+    labels.warn(numbers["train"], splits["train"].name, open_task=task.regression is None)
+    return _train(task_args, training_args, task, model, tokenizer, labels, metrics, encoded)
 
 
 def known_labels(config: GPT1Config) -> list[str] | None:
@@ -184,15 +219,12 @@ def _train(
     model: GPT1TaskModel,
     tokenizer: PreTrainedTokenizerBase,
     labels: Labels,
-    encoded: dict,
+    metrics: TaskMetrics,
+    encoded: dict[str, Dataset],
 ) -> dict[str, float]:
     if "validation" not in encoded:
         training_args.eval_strategy = "no"
         training_args.load_best_model_at_end = False
-    metrics = TaskMetrics(REGRESSION_METRICS if labels.regression else task.metrics, labels.regression)
-    if training_args.metric_for_best_model in (None, "loss"):
-        training_args.metric_for_best_model = metrics.names[0]
-        training_args.greater_is_better = True
     collator = DataCollatorForMultipleChoice if task.head is GPT1ForMultipleChoice else DataCollatorWithPadding
     trainer = (OriginalTrainer if training_args.original_adam else MuonTrainer)(
         model=model,
@@ -203,11 +235,15 @@ def _train(
         processing_class=tokenizer,
         compute_metrics=metrics.of_logits,
     )
+    unknown = {split: unknown_share(rows, tokenizer, f"the {split} data") for split, rows in encoded.items()}
+    if trainer.is_world_process_zero():
+        print(labels.summary(encoded["train"]["labels"][:]))
     results = {"train": train(trainer) | {"train_samples": len(encoded["train"])}}
     for split in (split for split in encoded if split != "train"):
+        results[split.replace("validation", "eval")] = measure(trainer, encoded, split, labels)
+    for split, share in unknown.items():
         prefix = split.replace("validation", "eval")
-        results[prefix] = trainer.evaluate(encoded[split], metric_key_prefix=prefix)
-        results[prefix][f"{prefix}_samples"] = len(encoded[split])
+        results[prefix][f"{prefix}_unk_share"] = share
     figures = save_results(trainer, results)
     save_facts(
         trainer,
@@ -216,10 +252,29 @@ def _train(
         base_model=None if task_args.model in NAMED_CONFIGURATIONS else task_args.model,
         settings={
             "training examples": len(encoded["train"]),
-            "epochs": f"{training_args.num_train_epochs:g}",
+            "updates": trainer.state.global_step,
+            "epochs": f"{trainer.state.epoch:.4g}",
             **training_args.card_settings(),
             "weight of the auxiliary language-modeling loss": model.config.lm_coef,
         },
         paper=task.paper,
     )
+    return figures
+
+
+def measure(trainer: Trainer, encoded: dict[str, Dataset], split: str, labels: Labels) -> dict[str, float | str]:
+    """The figures of a split; those of a classification class by class are written beside the model."""
+    prefix = split.replace("validation", "eval")
+    answers = trainer.predict(encoded[split], metric_key_prefix=prefix)
+    figures = answers.metrics | {f"{prefix}_samples": len(encoded[split])}
+    trainer.log(dict(answers.metrics))
+    if labels.names is None or answers.predictions is None:
+        return figures
+    ((majority, _),) = Counter(encoded["train"]["labels"]).most_common(1)
+    report = class_report(answers.label_ids, answers.predictions.argmax(-1), labels.names, majority)
+    if trainer.is_world_process_zero():
+        write_class_report(Path(trainer.args.output_dir), prefix, report)
+    figures[f"{prefix}_accuracy_of_majority_class"] = report["accuracy_of_majority_class"]
+    if f"{prefix}_f1" in figures and len(labels.names) == 2:
+        figures[f"{prefix}_f1_positive_class"] = labels.names[1]
     return figures

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel
+
+from .run import RunTrainer
 
 
 class OriginalAdam(torch.optim.Optimizer):
@@ -87,7 +89,7 @@ def warmup_linear(done: float, warmup: float) -> float:
     return (done / warmup if done <= warmup and warmup > 0 else 1.0) * (1 - done)
 
 
-class OriginalTrainer(Trainer):
+class OriginalTrainer(RunTrainer):
     """
     `Trainer` with [`OriginalAdam`] and [`warmup_linear`]: learning rate, betas, epsilon, weight decay and warm-up (a
     part of the updates, or a number of them) are taken from the arguments. The gradient's norm is clipped by Trainer,
@@ -162,7 +164,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         return loss
 
 
-class MuonTrainer(Trainer):
+class MuonTrainer(RunTrainer):
     """`Trainer` that optimizes by [`MuonAndAdamW`] where its arguments say `muon`."""
 
     def create_optimizer(self, model: PreTrainedModel | None = None) -> torch.optim.Optimizer:

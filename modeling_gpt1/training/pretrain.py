@@ -28,11 +28,13 @@ from transformers import (
 )
 
 from tokenization import GPT1Tokenizer
+from tokenization.table_files import TableArguments
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from ..loading import load_checkpoint_tokenizer, load_config, load_with_tokenizer, set_special_tokens
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from .books import BookWindows, encode_books, in_both
+from .data import unknown_share
 from .optimization import MuonTrainer
 from .run import RunArguments, save_facts, save_results, train
 
@@ -55,7 +57,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 @dataclass
-class CorpusArguments:
+class CorpusArguments(TableArguments):
     """What to pre-train, and on what."""
 
     corpus: list[str] = field(
@@ -92,7 +94,8 @@ class CorpusArguments:
     )
     text_column: str = field(default="text", metadata={"help": "The column of tables and data sets."})
     encoding_errors: Literal["strict", "replace"] = field(
-        default="strict", metadata={"help": "What to do about a file that is not UTF-8: stop, or replace its bytes."}
+        default="strict",
+        metadata={"help": "What to do about bytes that are not of a text's encoding: stop, or replace."},
     )
     cache_dir: str | None = field(
         default=None, metadata={"help": "Where the encoded corpus is kept; the cache of `datasets` if not given."}
@@ -119,7 +122,9 @@ class PretrainingArguments(RunArguments):
     eval_steps: float | None = field(default=0.01, metadata={"help": "Steps; below 1, a part of all steps."})
     save_steps: float = field(default=0.01, metadata={"help": "Steps; below 1, a part of all steps."})
     save_total_limit: int | None = field(default=2, metadata={"help": "Checkpoints to keep."})
-    logging_steps: float = field(default=20, metadata={"help": "Log the training loss every so many steps."})
+    logging_steps: float = field(
+        default=0.01, metadata={"help": "Log the training loss every so many steps; below 1, a part of all steps."}
+    )
     train_sampling_strategy: str = field(
         default="sequential", metadata={"help": "sequential: in the order of the data set, which is a random one."}
     )
@@ -147,14 +152,23 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     set_seed(training_args.seed)
     tokenizer = load_tokenizer(corpus_args)
     config = load_configuration(corpus_args, tokenizer)
+    length = config.max_position_embeddings
+    if corpus_args.objective == "clm" and not 0 < len(tokenizer(corpus_args.prompt)["input_ids"]) < length:
+        raise ValueError(f"--prompt must be a text of fewer than {length} tokens, got {corpus_args.prompt[:60]!r}")
     with training_args.main_process_first(desc="encoding the corpus"):
         books, held_out = (
-            encode_books(paths, tokenizer, corpus_args.text_column, corpus_args.encoding_errors, corpus_args.cache_dir)
+            encode_books(
+                paths,
+                tokenizer,
+                corpus_args.text_column,
+                corpus_args.encoding_errors,
+                corpus_args.cache_dir,
+                corpus_args,
+            )
             if paths
             else None
             for paths in (corpus_args.corpus, corpus_args.validation_corpus)
         )
-    length = config.max_position_embeddings
     seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
     windows = BookWindows(books, length, seed=seed)
     if held_out is None:
@@ -171,9 +185,12 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
         processing_class=tokenizer,
         callbacks=[FreshSpecialTokens(), *([Sample(corpus_args.prompt)] if corpus_args.objective == "clm" else [])],
     )
-    results = {"train": train(trainer) | {"train_tokens": int(windows.tokens.sum()), "train_books": len(books)}}
+    read = {"train_tokens": int(windows.tokens.sum()), "train_books": len(books)}
+    read["train_unk_share"] = unknown_share(books, tokenizer, "the corpus")
+    results = {"train": train(trainer) | read}
     if held_out is not None:
         results["eval"] = trainer.evaluate() | {"eval_tokens": int(trainer.eval_dataset.tokens.sum())}
+        results["eval"]["eval_unk_share"] = unknown_share(held_out, tokenizer, "the validation corpus")
         trainer.save_state()  # with the evaluation of what is saved
     figures = save_results(trainer, results)
     samples = [entry["sample"] for entry in trainer.state.log_history if "sample" in entry]
@@ -256,9 +273,17 @@ class PretrainingTrainer(MuonTrainer):
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "eval_loss" in logs:
-            logs["eval_perplexity"] = math.exp(logs["eval_loss"])
-            logs["eval_word_perplexity"] = math.exp(logs["eval_loss"] * self.eval_dataset.tokens_per_word)
+            logs["eval_perplexity"] = perplexity(logs["eval_loss"])
+            logs["eval_word_perplexity"] = perplexity(logs["eval_loss"] * self.eval_dataset.tokens_per_word)
         super().log(logs, *args, **kwargs)
+
+
+def perplexity(loss: float) -> float:
+    """The exponential of a mean loss; infinite where that is beyond a float."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
 
 
 class FreshSpecialTokens(TrainerCallback):

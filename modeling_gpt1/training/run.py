@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from accelerate.utils import gather, reduce
+from torch.distributed.tensor import DTensor
+from transformers import (
+    PreTrainedModel,
+    ProgressCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from . import FACTS
@@ -23,6 +33,13 @@ class RunArguments(TrainingArguments):
         default=False,
         kw_only=True,
         metadata={"help": "Take Muon's steps for the layers' matrices, AdamW's for the rest: fewer tokens to a loss."},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        kw_only=True,
+        metadata={
+            "help": "Whether losses that are not finite are left out of what is logged; training stops at them."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -81,8 +98,81 @@ class StopOnInterrupt(TrainerCallback):
             control.should_evaluate = False
             control.should_training_stop = True
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        signal.signal(signal.SIGINT, self._previous)
+    def restore(self) -> None:
+        """Lets SIGINT do what it did before the training."""
+        if self._previous is not None:
+            signal.signal(signal.SIGINT, self._previous)
+
+
+class RunTrainer(Trainer):
+    """
+    `Trainer` that stops at a loss which is not finite, and logs the two losses of a task head apart.
+
+    On a CPU every loss is looked at. An accelerator would have to be waited for, so there the step of the first bad
+    one is noted on the device, and looked up before anything is logged, evaluated or saved: no bad checkpoint is
+    written.
+    """
+
+    _GOOD = torch.iinfo(torch.int64).max  # the first bad step where there was none
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._looks_at_once = self.args.device.type == "cpu" and self.args.world_size == 1
+        self._bad_step = torch.tensor(self._GOOD, device=self.args.device)
+        self._sums: dict[str, tuple[torch.Tensor, int]] = {}  # of the two losses, and of how many, since the last log
+
+    def compute_loss(
+        self, model: PreTrainedModel, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
+    ) -> Any:
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        if model.training:
+            step = torch.where(loss.detach().isfinite().all(), self._GOOD, self.state.global_step + 1)
+            self._bad_step = torch.minimum(self._bad_step, step)
+            if self._looks_at_once:
+                self.check_loss()
+            for name in ("task_loss", "lm_loss"):
+                if isinstance(outputs, dict) and outputs.get(name) is not None:
+                    total, count = self._sums.get(name, (0, 0))
+                    self._sums[name] = total + outputs[name].detach().mean(), count + 1
+        return (loss, outputs) if return_outputs else loss
+
+    def check_loss(self) -> None:
+        """Raises `FloatingPointError` if a loss of any process was not finite."""
+        step = int(gather(self._bad_step.reshape(1)).min())
+        if step < self._GOOD:
+            raise FloatingPointError(f"the loss of step {step} is not finite; {self._advice()}")
+
+    def _check_weights(self) -> None:
+        """Raises `FloatingPointError` for a weight that is not finite, as a gradient may make it that is not."""
+        weights = ((name, parameter.detach()) for name, parameter in self.model.named_parameters())
+        local = ((name, weight.to_local() if isinstance(weight, DTensor) else weight) for name, weight in weights)
+        bad = next((name for name, weight in local if not weight.isfinite().all()), None)
+        if int(gather(torch.tensor([bad is not None], device=self.args.device, dtype=torch.int64)).max()):
+            raise FloatingPointError(
+                f"after step {self.state.global_step} {bad or 'a weight'} is not finite; {self._advice()}"
+            )
+
+    def _advice(self) -> str:
+        checkpoint = last_complete_checkpoint(self.args.output_dir)
+        left = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+        return f"training has stopped, {left}; a lower --learning_rate or a longer warm-up may help"
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            self.check_loss()
+            for name, (total, count) in self._sums.items():
+                logs[name] = reduce(total / count, "mean").item()
+            self._sums.clear()
+        super().log(logs, *args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        self.check_loss()
+        return super().evaluate(*args, **kwargs)
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        self.check_loss()
+        self._check_weights()
+        super().save_model(*args, **kwargs)
 
 
 def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
@@ -108,6 +198,7 @@ def train(trainer: Trainer) -> dict[str, float]:
         The figures of the training.
 
     Raises:
+        FloatingPointError: a loss or a weight that is not finite; the last checkpoint is a good one.
         KeyboardInterrupt: stopped by SIGINT; a checkpoint to resume from is saved.
     """
     args = trainer.args
@@ -116,7 +207,13 @@ def train(trainer: Trainer) -> dict[str, float]:
     resume = args.resume_from_checkpoint
     if str(resume).lower() == "true":
         resume = last_complete_checkpoint(args.output_dir)
-    trained = trainer.train(resume_from_checkpoint=resume or None)
+    try:
+        trained = trainer.train(resume_from_checkpoint=resume or None)
+    finally:
+        interrupt.restore()
+        for callback in trainer.callback_handler.callbacks:
+            if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
+                callback.training_bar.close()  # so that an error has a line of its own
     if interrupt.interrupted:
         raise KeyboardInterrupt(f"saved to {args.output_dir}; go on with --resume_from_checkpoint True")
     trainer.save_model(_internal_call=True)  # without a push: the results are to come
