@@ -353,7 +353,6 @@ def bad_inputs(tmp_path, trained):
     """Name, what the one line must say, and the command's arguments."""
     good = write_rows(tmp_path / "good.jsonl", ROWS["classification"])
     other = write_rows(tmp_path / "other.jsonl", [{"text": "a", "label": "new"}, {"text": "b", "label": "good"}])
-    numbers = write_rows(tmp_path / "numbers.jsonl", [{"text": 5, "label": "x"}])
     answers = write_rows(tmp_path / "answers.jsonl", [ROWS["multiple-choice"][0] | {"answer": "D"}])
     uneven = write_rows(
         tmp_path / "uneven.jsonl", [*ROWS["multiple-choice"], ROWS["multiple-choice"][0] | {"options": ["a", "b"]}]
@@ -378,7 +377,6 @@ def bad_inputs(tmp_path, trained):
     yield "unknown kind", "unknown kind of file", train(tmp_path / "data.xls")
     yield "missing column", "no column 'sentence'; its columns are text, label", train(good, task="sst2")
     yield "missing named column", "no column 'body'", train(good, "--text_columns", "body")
-    yield "numbers for text", "holds int64, not text", train(numbers)
     yield "label unknown in validation", "label 'new' in", train(good, "--validation_file", other)
     yield "label unknown to the model", "the labels are bad, good", train(other, "--model", classifier)
     yield "answer out of range", "none of its 3 choices", train(answers, task="multiple-choice")
