@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokenization import table_files
 from tokenization.corpus import read_books
 from tokenization.table_files import DelimitedTable, TableArguments, open_table, write_table
 from tokenization.text_files import read_blocks
@@ -264,14 +263,6 @@ def test_values_that_a_format_cannot_hold_are_written_as_json(tmp_path):
     assert open_table(tmp_path / "data.tsv").columns()[0] == text
     assert open_table(tmp_path / "data.jsonl").columns()[0] == columns
     assert open_table(tmp_path / "data.parquet").columns()[0] == columns | {"a": ["1", "x", None]}
-
-
-def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
-    (tmp_path / "data.csv").write_text("old")
-    monkeypatch.setattr(table_files, "_as_cell", lambda value: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        write_table(tmp_path / "data.csv", {"a": [1]})
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("data.csv", "old")]
 
 
 def test_rows_of_every_kind_of_table_are_books(tmp_path, caplog):
