@@ -438,7 +438,6 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         inputs_embeds: torch.FloatTensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         labels: torch.LongTensor | None = None,
-        shift_labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
@@ -463,8 +462,9 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         Returns:
             [`GPT1CausalLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
-        targets = shift_labels
-        if labels is not None and shift_labels is None:
+        # No argument by name: `Trainer` would take it for a label that each batch must have, and evaluate no loss
+        targets = kwargs.pop("shift_labels", None)
+        if labels is not None and targets is None:
             is_padding_mask = isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
             targets = next_token_targets(labels, attention_mask[:, -labels.shape[1] :] if is_padding_mask else None)
         if targets is not None and use_cache is None:

@@ -12,8 +12,10 @@ from transformers import (
     OpenAIGPTLMHeadModel,
     StaticCache,
 )
+from transformers.utils.generic import find_labels
 
 from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMaskedLM, GPT1ForSequenceClassification, GPT1Model
+from modeling_gpt1.modeling_gpt1 import AUTO_CLASSES
 
 
 VOCABULARY = 100
@@ -168,6 +170,12 @@ def test_labels_that_are_shifted_already(model, training):
         model(ids[:, 6:], shift_labels=shifted[:, 6:], past_key_values=cache, num_items_in_batch=22).loss,
     ]
     torch.testing.assert_close(sum(halves), whole)
+
+
+@pytest.mark.parametrize("head", [head for heads in AUTO_CLASSES.values() for head in heads if head is not GPT1Model])
+def test_labels_are_all_that_a_plain_trainer_asks_of_a_batch(head):
+    """`Trainer` takes each argument of such a name for one that a batch must have to evaluate a loss."""
+    assert find_labels(head) == ["labels"]
 
 
 def test_a_batch_without_a_target_has_no_loss(model):
