@@ -26,8 +26,8 @@ def _parse(
     return parser.parse_args_into_dataclasses(list(arguments), look_for_args_file=False)
 
 
-def _told(command: str, arguments: Sequence[str]) -> str:
-    """The command line as a card may tell it: without the login."""
+def _recorded(command: str, arguments: Sequence[str]) -> str:
+    """The command line as a card records it: without the login's token."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--hub_token", "--hub-token")
     return shlex.join(["gpt1", command, *parser.parse_known_args(arguments)[1]])
@@ -51,7 +51,7 @@ def _pretrain(arguments: Sequence[str]) -> None:
     recipe = RECIPES.get(config.parse_known_args(arguments)[0].config, {})
     corpus_args, training_args = _parse("pretrain", dataclasses, arguments, recipe)
     pretrain(corpus_args, training_args)
-    _publish(training_args, command=_told("pretrain", arguments))
+    _publish(training_args, command=_recorded("pretrain", arguments))
 
 
 def _publish(args: TrainingArguments, **facts: Any) -> None:
@@ -97,7 +97,7 @@ def _train_tokenizer(arguments: Sequence[str]) -> None:
     parser.add_argument("--held_out", metavar="PATH", help="text for the report that was not learned from")
     parser.add_argument("--text_column", default="text", help="column of tables and data sets (default: text)")
     args = vars(parser.parse_args(arguments))
-    report = train_tokenizer(**args, command=_told("train-tokenizer", arguments))
+    report = train_tokenizer(**args, command=_recorded("train-tokenizer", arguments))
     print(json.dumps(report, indent=2))
 
 
