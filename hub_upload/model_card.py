@@ -145,7 +145,7 @@ def write_model_card(directory: str | os.PathLike, **facts: Any) -> Path:
     """
     directory = Path(directory)
     known = replace(read_facts(directory), **facts)
-    if not by_hand(directory / CARD, known):
+    if not is_hand_written(directory / CARD, known):
         card = make_card(directory, directory, known, directory.resolve().name)
         known.written = hashlib.sha256(card.read_bytes()).hexdigest()
     (directory / FACTS).write_text(json.dumps(asdict(known), indent=2) + "\n", encoding="utf-8")
@@ -157,7 +157,7 @@ def read_facts(directory: Path) -> Facts:
     return Facts(**_read_json(directory / FACTS))
 
 
-def by_hand(card: Path, facts: Facts) -> bool:
+def is_hand_written(card: Path, facts: Facts) -> bool:
     """Whether there is a card that somebody has written or edited, and neither this package nor transformers made."""
     if not card.is_file():
         return False
@@ -182,7 +182,7 @@ def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> P
         architecture: the model's class in this package, whatever format it is exported in.
     """
     facts = read_facts(source)
-    if by_hand(source / CARD, facts):
+    if is_hand_written(source / CARD, facts):
         if (source / CURVE).is_file():
             shutil.copyfile(source / CURVE, output_dir / CURVE)
         return Path(shutil.copyfile(source / CARD, output_dir / CARD))

@@ -1,8 +1,8 @@
 """
 Pushing a model to the Hub: exported, checked, in one commit, and safe to repeat.
 
-A push that fails in passing is done again from the top, and finds what it has done already, also where an answer was
-lost. One that fails for good leaves the repository's content as it was.
+A push that meets a transient failure is done again from the top, and finds what it has done already, also where an
+answer was lost. One that fails for good leaves the repository's content as it was.
 """
 
 import os
@@ -18,8 +18,8 @@ from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
 from .export import Format, export
-from .patience import HTTPError, patiently, timeout
 from .refusals import readable_size, refuse, refuse_size, scrub
+from .retry import HTTPError, timeout, with_retries
 from .space import write_space
 
 
@@ -112,7 +112,7 @@ def push(
     api = HfApi(token=secret)
     with timeout(), TemporaryDirectory() as temporary:
         if "/" not in repo_id and secret is not None:
-            repo_id = f"{patiently(api.whoami, repo_id, secret)['name']}/{repo_id}"
+            repo_id = f"{with_retries(api.whoami, repo_id, secret)['name']}/{repo_id}"
         exported = export(directory, Path(temporary, "export"), format=format, repo_id=repo_id)
         refuse(exported, secret)
         files = {path.relative_to(exported).as_posix(): path for path in exported.rglob("*") if path.is_file()}
@@ -156,7 +156,7 @@ class _Upload:
     def push(self, message: str, private: bool | None, create_pr: bool = False, tag: str | None = None) -> PushResult:
         """Creates the repository, the branch, the commit and the tag, as far as they are not there."""
         try:
-            result = patiently(lambda: self._commit(message, private, create_pr, tag), self.repo_id, self.api.token)
+            result = with_retries(lambda: self._commit(message, private, create_pr, tag), self.repo_id, self.api.token)
         except BaseException:
             if self.made_branch:
                 with suppress(HTTPError):
@@ -165,7 +165,7 @@ class _Upload:
         if tag is not None:
             note = f"the files are there, only the tag {tag} is missing: run again"
             new_tag = {"tag": tag, "revision": result.commit, "exist_ok": True}
-            patiently(lambda: self.api.create_tag(**self.where, **new_tag), self.repo_id, self.api.token, note)
+            with_retries(lambda: self.api.create_tag(**self.where, **new_tag), self.repo_id, self.api.token, note)
         return result
 
     def _commit(self, message: str, private: bool | None, create_pr: bool, tag: str | None) -> PushResult:

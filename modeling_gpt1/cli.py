@@ -27,8 +27,8 @@ def _parse(
     return parser.parse_args_into_dataclasses(list(arguments), look_for_args_file=False)
 
 
-def _told(command: str, arguments: Sequence[str]) -> str:
-    """The command line as a card may tell it: without the login."""
+def _recorded(command: str, arguments: Sequence[str]) -> str:
+    """The command line as a card records it: without the login's token."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--hub_token", "--hub-token")
     return shlex.join(["gpt1", command, *parser.parse_known_args(arguments)[1]])
@@ -52,7 +52,7 @@ def _pretrain(arguments: Sequence[str]) -> None:
     recipe = RECIPES.get(config.parse_known_args(arguments)[0].config, {})
     corpus_args, training_args = _parse("pretrain", dataclasses, arguments, recipe)
     pretrain(corpus_args, training_args)
-    _publish(training_args, command=_told("pretrain", arguments))
+    _publish(training_args, command=_recorded("pretrain", arguments))
 
 
 def _publish(args: TrainingArguments, **facts: Any) -> None:
@@ -103,7 +103,7 @@ def _train_tokenizer(arguments: Sequence[str]) -> None:
     parser.add_argument("--skip_bad_rows", action="store_true", help="skip and count rows of another number of fields")
     args = vars(parser.parse_args(arguments))
     tables = TableArguments(**{field.name: args.pop(field.name) for field in fields(TableArguments)})
-    report = train_tokenizer(**args, tables=tables, command=_told("train-tokenizer", arguments))
+    report = train_tokenizer(**args, tables=tables, command=_recorded("train-tokenizer", arguments))
     print(json.dumps(report, indent=2))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hub_upload import patience, push, upload
+from hub_upload import push, retry, upload
 from modeling_gpt1 import cli
 
 
@@ -105,7 +105,7 @@ def test_a_request_that_fails_once_is_repeated(hub, folder, request_kind, how):
 
 @pytest.mark.parametrize("request_kind", ["create", "upload", "commit"])
 def test_a_server_that_says_nothing_is_asked_again(hub, folder, monkeypatch, request_kind):
-    monkeypatch.setattr(patience, "TIMEOUT", 0.4)
+    monkeypatch.setattr(retry, "TIMEOUT", 0.4)
     hub.fail(request_kind, "hang")
     assert push(folder, "user/model").committed
     assert hub.count(request_kind) == 2 and len(hub.repo().log) == 2

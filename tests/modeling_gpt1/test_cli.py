@@ -30,7 +30,7 @@ from modeling_gpt1 import (
     GPT1ForSequenceClassification,
     GPT1ForSimilarity,
 )
-from modeling_gpt1.cli import COMMANDS, _told, main
+from modeling_gpt1.cli import COMMANDS, _recorded, main
 from modeling_gpt1.inference import Predictor, batches_of_like_length
 from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments
 from modeling_gpt1.training.finetune import finetune as finetune_function
@@ -483,9 +483,9 @@ def test_predict_writes_over_nothing_but_a_file(trained, tmp_path, capfd):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
 
 
-def test_a_card_tells_no_login():
+def test_a_card_records_no_token():
     arguments = ["--corpus", "a b.txt", "--hub_token", "hf_secret", "--output_dir", "out", "--hub-token=hf_more"]
-    assert _told("pretrain", arguments) == "gpt1 pretrain --corpus 'a b.txt' --output_dir out"
+    assert _recorded("pretrain", arguments) == "gpt1 pretrain --corpus 'a b.txt' --output_dir out"
 
 
 def test_what_python_trains_has_the_same_card(trained, tmp_path):

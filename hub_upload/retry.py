@@ -1,7 +1,7 @@
 """
-Requests to the Hub: repeated where they fail in passing; what fails for good is said in one line.
+Requests to the Hub: retried after transient failures; what fails for good is said in one line.
 
-huggingface_hub itself repeats only those that send large files and list what is there.
+huggingface_hub itself retries only those that send large files.
 """
 
 import json
@@ -36,7 +36,7 @@ def timeout() -> Iterator[None]:
         get_session().timeout = before
 
 
-def patiently(
+def with_retries(
     call: Callable[[], Result],
     repo_id: str,
     secret: str | None,
@@ -55,20 +55,20 @@ def patiently(
             return call()
         except (HTTPError, OfflineModeIsEnabled, RuntimeError, json.JSONDecodeError) as error:
             delay = next(delays, None)
-            if delay is None or not _passes(error):
+            if delay is None or not _is_transient(error):
                 raise OSError(f"{scrub(_explain(error, repo_id), secret)} ({note})") from None
             asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
         time.sleep(max(delay, min(float(asked), 300.0) if asked.isdigit() else 0.0))
 
 
-def _of_thread(error: BaseException) -> BaseException:
+def _cause(error: BaseException) -> BaseException:
     """What is behind the RuntimeError that huggingface_hub makes of an upload that failed in a thread."""
     return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ is not None else error
 
 
-def _passes(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     """Whether it may go better the next time."""
-    error = _of_thread(error)
+    error = _cause(error)
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code == 429 or error.response.status_code >= 500
     return isinstance(error, (HTTPError, json.JSONDecodeError))  # a proxy's error page is no JSON
@@ -76,7 +76,7 @@ def _passes(error: BaseException) -> bool:
 
 def _explain(error: BaseException, repo_id: str) -> str:
     """What went wrong, and what to do about it."""
-    error = _of_thread(error)
+    error = _cause(error)
     if isinstance(error, OfflineModeIsEnabled):
         return "offline mode is on, so the Hub cannot be reached: unset HF_HUB_OFFLINE and run again"
     if not isinstance(error, HfHubHTTPError):
@@ -92,4 +92,4 @@ def _explain(error: BaseException, repo_id: str) -> str:
         return f"this login may not write to {repo_id} (403 {said}): use a token that may"
     if status in (409, 412):
         return f"{repo_id} was changed by somebody else meanwhile ({status} {said})"
-    return f"the Hub {'kept answering' if _passes(error) else 'refused:'} {status} {said}"
+    return f"the Hub {'kept answering' if _is_transient(error) else 'refused:'} {status} {said}"
