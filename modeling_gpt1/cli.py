@@ -34,10 +34,19 @@ def _recorded(command: str, arguments: Sequence[str]) -> str:
     return shlex.join(["gpt1", command, *parser.parse_known_args(arguments)[1]])
 
 
-def _finetune(arguments: Sequence[str]) -> None:
-    from .training.finetune import FinetuningArguments, TaskArguments, finetune
+def _peek(arguments: Sequence[str], **flags: str | None) -> dict[str, str | None]:
+    """What the command line says of some flags, by name, or their defaults: for what the other flags' defaults are."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for name, default in flags.items():
+        parser.add_argument(f"--{name}", nargs="?", default=default)
+    return vars(parser.parse_known_args(arguments)[0])
 
-    task_args, training_args = _parse("finetune", (TaskArguments, FinetuningArguments), arguments)
+
+def _finetune(arguments: Sequence[str]) -> None:
+    from .training.finetune import FinetuningArguments, TaskArguments, finetune, recipe
+
+    settings = recipe(**_peek(arguments, task=None, model=None, config=None))
+    task_args, training_args = _parse("finetune", (TaskArguments, FinetuningArguments), arguments, settings)
     finetune(task_args, training_args)
     _publish(training_args)
 
@@ -47,9 +56,7 @@ def _pretrain(arguments: Sequence[str]) -> None:
 
     dataclasses = (CorpusArguments, PretrainingArguments)
     # A configuration brings settings of its own, which the flags beside it override.
-    config = argparse.ArgumentParser(add_help=False)
-    config.add_argument("--config", default=CorpusArguments.config)
-    recipe = RECIPES.get(config.parse_known_args(arguments)[0].config, {})
+    recipe = RECIPES.get(_peek(arguments, config=CorpusArguments.config)["config"], {})
     corpus_args, training_args = _parse("pretrain", dataclasses, arguments, recipe)
     pretrain(corpus_args, training_args)
     _publish(training_args, command=_recorded("pretrain", arguments))

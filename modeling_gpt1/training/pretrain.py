@@ -7,11 +7,9 @@ torchrun --nproc_per_node 8 -m modeling_gpt1 pretrain --config gpt1 --per_device
 ```
 """
 
-import json
 import logging
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -31,7 +29,14 @@ from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from ..loading import load_checkpoint_tokenizer, load_config, load_with_tokenizer, set_special_tokens
+from ..loading import (
+    checkpoint,
+    load_checkpoint_tokenizer,
+    load_config,
+    load_with_tokenizer,
+    new_config,
+    set_special_tokens,
+)
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from .books import BookWindows, encode_books, in_both
 from .data import unknown_share
@@ -71,8 +76,8 @@ class CorpusArguments(TableArguments):
     model: str | None = field(
         default=None,
         metadata={
-            "help": "A language model to go on from, a directory or a Hub id, with its tokenizer; in place of fresh "
-            "weights for --config."
+            "help": "A language model to go on from, a directory, a Hub id or gpt1-mini, with its tokenizer; in place "
+            "of fresh weights for --config."
         },
     )
     tokenizer: str | None = field(
@@ -101,6 +106,11 @@ class CorpusArguments(TableArguments):
         default=None, metadata={"help": "Where the encoded corpus is kept; the cache of `datasets` if not given."}
     )
     prompt: str = field(default="It was", metadata={"help": "Continued at each evaluation, into the log."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.model = self.model and checkpoint(self.model)
+        self.tokenizer = self.tokenizer and checkpoint(self.tokenizer)
 
 
 @dataclass
@@ -155,6 +165,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     length = config.max_position_embeddings
     if corpus_args.objective == "clm" and not 0 < len(tokenizer(corpus_args.prompt)["input_ids"]) < length:
         raise ValueError(f"--prompt must be a text of fewer than {length} tokens, got {corpus_args.prompt[:60]!r}")
+    training_args.use_cache = config.use_cache  # Trainer writes it into the configuration, off by default
     with training_args.main_process_first(desc="encoding the corpus"):
         books, held_out = (
             encode_books(
@@ -221,28 +232,14 @@ def load_tokenizer(args: CorpusArguments) -> GPT1Tokenizer:
 
 def load_configuration(args: CorpusArguments, tokenizer: GPT1Tokenizer) -> GPT1Config:
     """
-    The checkpoint's configuration, a named one, or that of a JSON file; these with the tokenizer's vocabulary.
+    The checkpoint's configuration, or the one that `--config` names, with the tokenizer's special tokens.
 
     Raises:
-        OSError, ValueError: none of these.
+        OSError, ValueError: neither.
     """
-    name = args.config
-    if args.model is not None:
-        config = load_config(args.model)
-        set_special_tokens(config, tokenizer)
-        return config
-    if name in NAMED_CONFIGURATIONS:
-        fields = NAMED_CONFIGURATIONS[name]
-    else:
-        if not Path(name).is_file():
-            raise FileNotFoundError(f"no configuration {name}: give {', '.join(NAMED_CONFIGURATIONS)} or a JSON file")
-        try:
-            fields = json.loads(Path(name).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{name} is not JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise ValueError(f"{name} must hold an object, the fields of a configuration")
-    config = GPT1Config(**fields | {"vocab_size": len(tokenizer)})
+    if args.model is None:
+        return new_config(args.config, tokenizer)
+    config = load_config(args.model)
     set_special_tokens(config, tokenizer)
     return config
 
