@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,17 @@ def _generate(arguments: Sequence[str]) -> None:
         print(text)
 
 
+def _analyze(arguments: Sequence[str]) -> None:
+    from .analysis import ANALYSES
+
+    args = _choose(
+        "gpt1 analyze", "Look into language models: JSON, a table and a picture.", "ANALYSIS", ANALYSES, arguments
+    )
+    module = import_module(f".analysis.{args.choice.replace('-', '_')}", __package__)
+    (parsed,) = _parse(f"analyze {args.choice}", (module.Arguments,), args.arguments)
+    print(module.analyze(parsed), end="")
+
+
 def _train_tokenizer(arguments: Sequence[str]) -> None:
     from tokenization.report import train_tokenizer
     from tokenization.table_files import TableArguments
@@ -164,34 +176,43 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "predict": (_predict, "label texts with a fine-tuned model"),
     "generate": (_generate, "continue a text"),
     "train-tokenizer": (_train_tokenizer, "learn a BPE from text"),
+    "analyze": (_analyze, "look into language models"),
     "convert": (_convert, "weights and vocabulary between OpenAI's release, openai-gpt and gpt1"),
     "push": (_push, "put a model on the Hub"),
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status (wrong usage leaves through `SystemExit(2)`, as argparse does)."""
-    width = max(map(len, COMMANDS))
+def _choose(
+    prog: str, description: str, kind: str, choices: dict[str, str], arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """The first argument, `choice`, one of `choices` (name to what it is), and the `arguments` that follow it."""
+    width = max(map(len, choices))
     parser = argparse.ArgumentParser(
-        prog="gpt1",
-        description="GPT-1: train, use and share it.",
-        epilog="commands:\n" + "\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()),
+        prog=prog,
+        description=description,
+        epilog=f"{kind.lower()}:\n" + "\n".join(f"  {name:<{width}}  {about}" for name, about in choices.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="`gpt1 COMMAND --help` tells its flags")
+    parser.add_argument("choice", choices=choices, metavar=kind, help=f"`{prog} {kind} --help` tells its flags")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    args = parser.parse_args(arguments)
-    run, _ = COMMANDS[args.command]
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status (wrong usage leaves through `SystemExit(2)`, as argparse does)."""
+    about = {name: text for name, (_, text) in COMMANDS.items()}
+    args = _choose("gpt1", "GPT-1: train, use and share it.", "COMMAND", about, arguments)
+    run, _ = COMMANDS[args.choice]
     hub_logging.set_verbosity_error()  # what fails for good is said once, below
     try:
         run(args.arguments)
     except KeyboardInterrupt as interrupt:
-        print(f"gpt1 {args.command}: interrupted {interrupt}".rstrip(), file=sys.stderr)
+        print(f"gpt1 {args.choice}: interrupted {interrupt}".rstrip(), file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get("GPT1_TRACEBACK"):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
-        print(f"gpt1 {args.command}: {message}", file=sys.stderr)
+        print(f"gpt1 {args.choice}: {message}", file=sys.stderr)
         return 1
     return 0
