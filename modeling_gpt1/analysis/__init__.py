@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from tokenization.write_aside import new_file
+
 
 # What `gpt1 analyze` knows: a module of this package, and what it measures
 ANALYSES = {"induction": "in-context copying: the loss on random tokens said twice, and the heads that look them up"}
@@ -25,7 +27,7 @@ class Findings:
         settings (`dict`): what the findings depend on.
 
     Raises:
-        ValueError: `output_dir` holds findings of other settings.
+        ValueError: `output_dir` holds findings of other settings, or none in a file of this name.
     """
 
     def __init__(self, output_dir: str | os.PathLike, name: str, settings: dict[str, Any]):
@@ -33,18 +35,22 @@ class Findings:
         self.settings = json.loads(json.dumps(settings))
         self.found: dict[str, Any] = {}
         if self.path.is_file():
-            earlier = json.loads(self.path.read_text(encoding="utf-8"))
+            earlier = self._read()
             if earlier["settings"] != self.settings:
                 raise ValueError(
-                    f"{self.path} was made with other settings, {earlier['settings']}: choose another one"
+                    f"{self.path} was made with other settings, {earlier['settings']}: choose another --output_dir"
                 )
             self.found = earlier["found"]
 
     def of(self, key: str, measure: Callable[[], Any]) -> Any:
         """What was found under `key`, which is measured and written unless it is there already."""
         if key not in self.found:
-            self.found[key] = measure()
-            self._write(".json", json.dumps({"settings": self.settings, "found": self.found}, indent=2) + "\n")
+            with new_file(self.path) as file:
+                found = self.found | {key: measure()}
+                file.write_text(
+                    json.dumps({"settings": self.settings, "found": found}, indent=2) + "\n", encoding="utf-8"
+                )
+            self.found = found
         return self.found[key]
 
     def table(self, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
@@ -52,7 +58,8 @@ class Findings:
         lines = [list(columns), *([str(cell) for cell in row] for row in rows)]
         lines.insert(1, ["---"] * len(lines[0]))
         table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-        self._write(".md", table)
+        with new_file(self.path.with_suffix(".md")) as file:
+            file.write_text(table, encoding="utf-8")
         return table
 
     def picture(self, draw: Callable[[Any], None]) -> None:
@@ -64,13 +71,17 @@ class Findings:
             return
         figure = Figure(layout="constrained")
         draw(figure)
-        figure.savefig(self.path.with_suffix(".png"), dpi=120, metadata={"Software": None})
+        with new_file(self.path.with_suffix(".png")) as file:
+            figure.savefig(file, dpi=120, metadata={"Software": None})
 
-    def _write(self, suffix: str, text: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(f"{suffix}.part")
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, self.path.with_suffix(suffix))
+    def _read(self) -> dict[str, Any]:
+        try:
+            earlier = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError:
+            earlier = None
+        if not isinstance(earlier, dict) or not {"settings", "found"} <= set(earlier):
+            raise ValueError(f"{self.path} holds no findings of an analysis: choose another --output_dir")
+        return earlier
 
 
 __all__ = ["ANALYSES", "Findings"]

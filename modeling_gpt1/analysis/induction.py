@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..loading import GPT1_MINI, checkpoint, load_config
+from ..loading import GPT1_MINI, checkpoint, load_checkpoint_model, load_config
 from ..modeling_gpt1 import GPT1ForCausalLM
 from . import Findings
 
@@ -91,14 +91,18 @@ def _short(name: str) -> str:
 
 
 def _measure(name: str, args: Arguments) -> dict[str, Any]:
-    config = load_config(name)
-    if 2 * args.length > config.max_position_embeddings:
-        limit = config.max_position_embeddings // 2
+    limit = load_config(name).max_position_embeddings // 2
+    if args.length > limit:
         raise ValueError(f"--length must be at most {limit} for {name}, got {args.length}")
-    # only the plain attention gives its weights
-    model = GPT1ForCausalLM.from_pretrained(name, config=config, dtype=torch.float32, attn_implementation="eager")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return measure(model.eval().to(device), args.length, args.sequences, args.batch_size, args.seed)
+    model = load_checkpoint_model(name, GPT1ForCausalLM, dtype="float32")
+    model.set_attn_implementation("eager")  # which gives its weights
+    return measure(
+        model.to("cuda" if torch.cuda.is_available() else "cpu"),
+        args.length,
+        args.sequences,
+        args.batch_size,
+        args.seed,
+    )
 
 
 @torch.inference_mode()

@@ -118,11 +118,14 @@ def test_bad_input_is_one_line_and_leaves_nothing(checkpoints, tmp_path, capfd, 
     assert not (tmp_path / "out").exists()
 
 
-def test_other_settings_do_not_mix(checkpoints, capfd):
+def test_other_findings_do_not_mix(checkpoints, tmp_path, capfd):
     (one, two), flags = checkpoints
     assert main(["analyze", "induction", "--model", one, *flags]) == 0
     assert main(["analyze", "induction", "--model", two, *flags, "--seed", "1"]) == 1
     assert "other settings" in capfd.readouterr().err
+    (tmp_path / "out/induction.json").write_text("[")
+    assert main(["analyze", "induction", "--model", one, *flags]) == 1
+    assert "holds no findings" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("wrong", [["analyze"], ["analyze", "nothing"], ["analyze", "induction"]])
