@@ -1,6 +1,6 @@
 """`gpt1 predict` beside a loop over a pipeline.
 
-    python benchmarks/prediction.py [--model mini gpt1] [--texts N]
+    python benchmarks/prediction.py [--model micro gpt1] [--texts N]
 
 A classifier of random weights labels real texts of many lengths (SST-2, MRPC, MCTest stories; `--data`, or
 $GPT1_DATA): `gpt1 predict` from a file into a file, loading and writing included, and `for text in texts: pipe(text)`
@@ -24,7 +24,7 @@ from tokenization import GPT1Tokenizer
 
 
 ROOT = Path(__file__).resolve().parent.parent
-TEXTS = {"mini": 10_000, "gpt1": 1_000}
+TEXTS = {"micro": 10_000, "gpt1": 1_000}
 LOOP = "a loop over a pipeline"
 
 
@@ -76,7 +76,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     default = Path(os.environ.get("GPT1_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--model", nargs="+", choices=TEXTS, default=list(TEXTS))
-    parser.add_argument("--texts", type=int, help="how many (default: 10,000 for mini, 1,000 for gpt1)")
+    parser.add_argument("--texts", type=int, help="how many (default: 10,000 for micro, 1,000 for gpt1)")
     parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
     args = parser.parse_args()
     for size in args.model:

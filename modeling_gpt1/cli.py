@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,19 @@ def _recorded(command: str, arguments: Sequence[str]) -> str:
     return shlex.join(["gpt1", command, *parser.parse_known_args(arguments)[1]])
 
 
-def _finetune(arguments: Sequence[str]) -> None:
-    from .training.finetune import FinetuningArguments, TaskArguments, finetune
+def _peek(arguments: Sequence[str], **flags: str | None) -> dict[str, str | None]:
+    """What the command line says of some flags, by name, or their defaults: for what the other flags' defaults are."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for name, default in flags.items():
+        parser.add_argument(f"--{name}", nargs="?", default=default)
+    return vars(parser.parse_known_args(arguments)[0])
 
-    task_args, training_args = _parse("finetune", (TaskArguments, FinetuningArguments), arguments)
+
+def _finetune(arguments: Sequence[str]) -> None:
+    from .training.finetune import FinetuningArguments, TaskArguments, finetune, recipe
+
+    settings = recipe(**_peek(arguments, task=None, model=None, config=None))
+    task_args, training_args = _parse("finetune", (TaskArguments, FinetuningArguments), arguments, settings)
     finetune(task_args, training_args)
     _publish(training_args)
 
@@ -47,9 +57,7 @@ def _pretrain(arguments: Sequence[str]) -> None:
 
     dataclasses = (CorpusArguments, PretrainingArguments)
     # A configuration brings settings of its own, which the flags beside it override.
-    config = argparse.ArgumentParser(add_help=False)
-    config.add_argument("--config", default=CorpusArguments.config)
-    recipe = RECIPES.get(config.parse_known_args(arguments)[0].config, {})
+    recipe = RECIPES.get(_peek(arguments, config=CorpusArguments.config)["config"], {})
     corpus_args, training_args = _parse("pretrain", dataclasses, arguments, recipe)
     pretrain(corpus_args, training_args)
     _publish(training_args, command=_recorded("pretrain", arguments))
@@ -81,6 +89,17 @@ def _generate(arguments: Sequence[str]) -> None:
     (args,) = _parse("generate", (GenerateArguments,), arguments)
     for text in generate(args):
         print(text)
+
+
+def _analyze(arguments: Sequence[str]) -> None:
+    from .analysis import ANALYSES
+
+    args = _choose(
+        "gpt1 analyze", "Look into language models: JSON, a table and a picture.", "ANALYSIS", ANALYSES, arguments
+    )
+    module = import_module(f".analysis.{args.choice.replace('-', '_')}", __package__)
+    (parsed,) = _parse(f"analyze {args.choice}", (module.Arguments,), args.arguments)
+    print(module.analyze(parsed), end="")
 
 
 def _train_tokenizer(arguments: Sequence[str]) -> None:
@@ -157,34 +176,43 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "predict": (_predict, "label texts with a fine-tuned model"),
     "generate": (_generate, "continue a text"),
     "train-tokenizer": (_train_tokenizer, "learn a BPE from text"),
+    "analyze": (_analyze, "look into language models"),
     "convert": (_convert, "weights and vocabulary between OpenAI's release, openai-gpt and gpt1"),
     "push": (_push, "put a model on the Hub"),
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit status (wrong usage leaves through `SystemExit(2)`, as argparse does)."""
-    width = max(map(len, COMMANDS))
+def _choose(
+    prog: str, description: str, kind: str, choices: dict[str, str], arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    """The first argument, `choice`, one of `choices` (name to what it is), and the `arguments` that follow it."""
+    width = max(map(len, choices))
     parser = argparse.ArgumentParser(
-        prog="gpt1",
-        description="GPT-1: train, use and share it.",
-        epilog="commands:\n" + "\n".join(f"  {name:<{width}}  {about}" for name, (_, about) in COMMANDS.items()),
+        prog=prog,
+        description=description,
+        epilog=f"{kind.lower()}:\n" + "\n".join(f"  {name:<{width}}  {about}" for name, about in choices.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="`gpt1 COMMAND --help` tells its flags")
+    parser.add_argument("choice", choices=choices, metavar=kind, help=f"`{prog} {kind} --help` tells its flags")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    args = parser.parse_args(arguments)
-    run, _ = COMMANDS[args.command]
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit status (wrong usage leaves through `SystemExit(2)`, as argparse does)."""
+    about = {name: text for name, (_, text) in COMMANDS.items()}
+    args = _choose("gpt1", "GPT-1: train, use and share it.", "COMMAND", about, arguments)
+    run, _ = COMMANDS[args.choice]
     hub_logging.set_verbosity_error()  # what fails for good is said once, below
     try:
         run(args.arguments)
     except KeyboardInterrupt as interrupt:
-        print(f"gpt1 {args.command}: interrupted {interrupt}".rstrip(), file=sys.stderr)
+        print(f"gpt1 {args.choice}: interrupted {interrupt}".rstrip(), file=sys.stderr)
         return 130
     except Exception as error:
         if os.environ.get("GPT1_TRACEBACK"):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
-        print(f"gpt1 {args.command}: {message}", file=sys.stderr)
+        print(f"gpt1 {args.choice}: {message}", file=sys.stderr)
         return 1
     return 0

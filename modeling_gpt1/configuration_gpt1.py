@@ -23,8 +23,15 @@ _GPT2 = {"norm_position": "pre", "max_position_embeddings": 1024}
 # Sizes to start from by name, as differences from the paper's model.
 NAMED_CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "gpt1": {},
-    # With N(0, 0.02) at this width, training stays for long where every token has the same prediction.
+    # With N(0, 0.02) at these widths, training stays for long where every token has the same prediction.
     "mini": {
+        "hidden_size": 384,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+        "initializer_range": 0.04,
+    },
+    "micro": {
         "hidden_size": 256,
         "num_hidden_layers": 6,
         "num_attention_heads": 4,

@@ -28,7 +28,7 @@ from tokenization.write_aside import new_folder
 
 from . import modeling_gpt1
 from .configuration_gpt1 import GPT1Config
-from .loading import SPECIAL_IDS, check_vocabulary, find_tokenizer, load_checkpoint_model, load_config
+from .loading import SPECIAL_IDS, check_vocabulary, checkpoint, find_tokenizer, load_checkpoint_model, load_config
 from .modeling_gpt1 import (
     GPT1ForCausalLM,
     GPT1ForMultipleChoice,
@@ -95,7 +95,8 @@ def convert(source: str | os.PathLike, output_dir: str | os.PathLike, to: Format
     Args:
         source (`str` or path):
             The folder of OpenAI's release (`params_0.npy` to `params_9.npy`, `params_shapes.json`,
-            `encoder_bpe_40000.json`, `vocab_40000.bpe`), or a checkpoint, openai-gpt or gpt1: a directory or a Hub id.
+            `encoder_bpe_40000.json`, `vocab_40000.bpe`), or a checkpoint, openai-gpt or gpt1: a directory, a Hub id or
+            gpt1-mini.
         output_dir (`str` or path): where to; a folder that is empty or does not exist.
         to (`"gpt1"` or `"openai-gpt"`, defaults to `"gpt1"`): the kind to write.
         seed (`int`, defaults to 42): of the special tokens' rows.
@@ -109,6 +110,7 @@ def convert(source: str | os.PathLike, output_dir: str | os.PathLike, to: Format
     """
     if to not in get_args(Format):
         raise ValueError(f"cannot convert to {to!r}, only to {' or '.join(get_args(Format))}")
+    source = checkpoint(str(source))
     with new_folder(output_dir) as folder:
         model, tokenizer = _read(source, to, seed)
         if to == "openai-gpt":

@@ -19,7 +19,7 @@ from transformers import (
 from tokenization.table_files import JsonTable, TableArguments, kind_of, write_table
 from tokenization.write_aside import new_file
 
-from .loading import load_checkpoint
+from .loading import GPT1_MINI, checkpoint, load_checkpoint
 from .modeling_gpt1 import (
     GPT1ForCausalLM,
     GPT1ForEntailment,
@@ -61,13 +61,23 @@ class PredictArguments(TableArguments):
         metadata={"help": "Of the weights; as they were saved by default. bfloat16 probabilities have two digits."},
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.model = checkpoint(self.model)
+
 
 @dataclass
 class GenerateArguments:
     """Continue a text."""
 
-    model: str = field(metadata={"help": "A language model: a directory or a Hub id, gpt1 or openai-gpt."})
     prompt: str = field(metadata={"help": "The text to continue."})
+    model: str = field(
+        default=GPT1_MINI,
+        metadata={
+            "help": "A language model, gpt1 or openai-gpt: a directory, a Hub id or gpt1-mini, the packaged one and "
+            "the default."
+        },
+    )
     max_new_tokens: int = field(default=40, metadata={"help": "Tokens to add at most."})
     do_sample: bool = field(default=False, metadata={"help": "Sample, rather than take the likeliest token."})
     temperature: float = field(default=1.0, metadata={"help": "Of the sampling: below 1 safer, above 1 wilder."})
@@ -85,6 +95,9 @@ class GenerateArguments:
     dtype: Literal["auto", "float32", "bfloat16", "int8"] = field(
         default="auto", metadata={"help": "Of the weights; int8 is for the CPU. As they were saved by default."}
     )
+
+    def __post_init__(self) -> None:
+        self.model = checkpoint(self.model)
 
 
 def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""What a command's `--model` names: a directory, a Hub id, a named configuration; a checkpoint as it was saved."""
+"""What a command's `--model` and `--config` name; a checkpoint as it was saved."""
 
 import json
 import os
@@ -23,6 +23,34 @@ GPT1_MINI = str(Path(__file__).with_name("checkpoints") / "gpt1-mini")
 SPECIAL_IDS = ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")  # in the order of their rows
 
 _SAVED_CLASSES = {model_class.__name__: model_class for models in AUTO_CLASSES.values() for model_class in models}
+
+
+def checkpoint(model: str) -> str:
+    """What `--model` names, for any `from_pretrained`: for gpt1-mini, where it is packaged; else what was said."""
+    return GPT1_MINI if model == Path(GPT1_MINI).name else model
+
+
+def new_config(name: str, tokenizer: PreTrainedTokenizerBase) -> GPT1Config:
+    """
+    The configuration that `--config` names, one of `NAMED_CONFIGURATIONS` or a JSON file's, for the tokenizer.
+
+    Raises:
+        OSError, ValueError: neither.
+    """
+    if name in NAMED_CONFIGURATIONS:
+        fields = NAMED_CONFIGURATIONS[name]
+    else:
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"no configuration {name}: give {', '.join(NAMED_CONFIGURATIONS)} or a JSON file")
+        try:
+            fields = json.loads(Path(name).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{name} is not JSON: {error}") from error
+        if not isinstance(fields, dict):
+            raise ValueError(f"{name} must hold an object, the fields of a configuration")
+    config = GPT1Config(**fields | {"vocab_size": len(tokenizer)})
+    set_special_tokens(config, tokenizer)
+    return config
 
 
 def load_config(model: str) -> GPT1Config:
@@ -147,14 +175,11 @@ def check_vocabulary(tokenizer: GPT1Tokenizer, rows: int, name: str, has_special
 
 def load_tokenizer_and_config(model: str) -> tuple[PreTrainedTokenizerBase, GPT1Config]:
     """
-    The tokenizer, in task format, and the configuration of a checkpoint or of a named configuration.
+    The tokenizer, in task format, and the configuration of a checkpoint.
 
     Raises:
-        OSError: neither.
+        OSError: there is none, here or on the Hub.
     """
-    if model in NAMED_CONFIGURATIONS:
-        tokenizer = GPT1Tokenizer(task_format=True)
-        return tokenizer, GPT1Config(vocab_size=len(tokenizer), **NAMED_CONFIGURATIONS[model])
     config = load_config(model)
     tokenizer = load_checkpoint_tokenizer(model, config)
     tokenizer.task_format = True

@@ -2,16 +2,14 @@
 Generative pre-training with the paper's settings (section 4.1), on transformers' Trainer.
 
 ```bash
-gpt1 pretrain --corpus books/ --validation_corpus held-out/ --config mini --output_dir runs/mini
+gpt1 pretrain --corpus books/ --validation_corpus held-out/ --config micro --output_dir runs/micro
 torchrun --nproc_per_node 8 -m modeling_gpt1 pretrain --config gpt1 --per_device_train_batch_size 8 --bf16 True ...
 ```
 """
 
-import json
 import logging
 import math
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -31,7 +29,14 @@ from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from ..loading import load_checkpoint_tokenizer, load_config, load_with_tokenizer, set_special_tokens
+from ..loading import (
+    checkpoint,
+    load_checkpoint_tokenizer,
+    load_config,
+    load_with_tokenizer,
+    new_config,
+    set_special_tokens,
+)
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from .books import BookWindows, encode_books, in_both
 from .data import unknown_share
@@ -41,9 +46,21 @@ from .run import RunArguments, save_facts, save_results, train
 
 logger = logging.getLogger(__name__)
 
-# What the named configurations change in [`PretrainingArguments`]: settings for a model that 2 cores train in hours.
+# What the named configurations change in the arguments below: settings for a model that a GPU trains in minutes, and
+# for one that 2 cores train in hours.
 RECIPES: dict[str, dict[str, Any]] = {
     "mini": {
+        "dropout": 0.0,
+        "learning_rate": 2e-3,
+        "adam_beta2": 0.98,
+        "weight_decay": 0.1,
+        "muon": True,
+        "warmup_steps": 0.06,
+        "num_train_epochs": 2,
+        "eval_steps": 0.1,
+        "save_steps": 0.05,
+    },
+    "micro": {
         "learning_rate": 1.5e-3,
         "adam_beta2": 0.98,
         "muon": True,
@@ -52,7 +69,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "num_train_epochs": 1,
         "eval_steps": 0.1,
         "save_steps": 0.05,
-    }
+    },
 }
 
 
@@ -71,15 +88,15 @@ class CorpusArguments(TableArguments):
     model: str | None = field(
         default=None,
         metadata={
-            "help": "A language model to go on from, a directory or a Hub id, with its tokenizer; in place of fresh "
-            "weights for --config."
+            "help": "A language model to go on from, a directory, a Hub id or gpt1-mini, with its tokenizer; in place "
+            "of fresh weights for --config."
         },
     )
     tokenizer: str | None = field(
         default=None, metadata={"help": "A directory or Hub id of a tokenizer; the packaged one if not given."}
     )
     config: str = field(
-        default="mini",
+        default="micro",
         metadata={"help": f"A named configuration ({', '.join(NAMED_CONFIGURATIONS)}) or a JSON file of one."},
     )
     objective: Literal["clm", "mlm"] = field(
@@ -101,6 +118,11 @@ class CorpusArguments(TableArguments):
         default=None, metadata={"help": "Where the encoded corpus is kept; the cache of `datasets` if not given."}
     )
     prompt: str = field(default="It was", metadata={"help": "Continued at each evaluation, into the log."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.model = self.model and checkpoint(self.model)
+        self.tokenizer = self.tokenizer and checkpoint(self.tokenizer)
 
 
 @dataclass
@@ -156,6 +178,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     length = config.max_position_embeddings
     if corpus_args.objective == "clm" and not 0 < len(tokenizer(corpus_args.prompt)["input_ids"]) < length:
         raise ValueError(f"--prompt must be a text of fewer than {length} tokens, got {corpus_args.prompt[:60]!r}")
+    training_args.use_cache = config.use_cache  # Trainer writes it into the configuration, off by default
     with training_args.main_process_first(desc="encoding the corpus"):
         books, held_out = (
             encode_books(
@@ -222,28 +245,14 @@ def load_tokenizer(args: CorpusArguments) -> GPT1Tokenizer:
 
 def load_configuration(args: CorpusArguments, tokenizer: GPT1Tokenizer) -> GPT1Config:
     """
-    The checkpoint's configuration, a named one, or that of a JSON file; these with the tokenizer's vocabulary.
+    The checkpoint's configuration, or the one that `--config` names, with the tokenizer's special tokens.
 
     Raises:
-        OSError, ValueError: none of these.
+        OSError, ValueError: neither.
     """
-    name = args.config
-    if args.model is not None:
-        config = load_config(args.model)
-        set_special_tokens(config, tokenizer)
-        return config
-    if name in NAMED_CONFIGURATIONS:
-        fields = NAMED_CONFIGURATIONS[name]
-    else:
-        if not Path(name).is_file():
-            raise FileNotFoundError(f"no configuration {name}: give {', '.join(NAMED_CONFIGURATIONS)} or a JSON file")
-        try:
-            fields = json.loads(Path(name).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{name} is not JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise ValueError(f"{name} must hold an object, the fields of a configuration")
-    config = GPT1Config(**fields | {"vocab_size": len(tokenizer)})
+    if args.model is None:
+        return new_config(args.config, tokenizer)
+    config = load_config(args.model)
     set_special_tokens(config, tokenizer)
     return config
 

@@ -180,7 +180,7 @@ def test_finetune_leaves_a_complete_repository_and_no_token(hub, tmp_path, monke
     rows = "text,label\n" + "a good one,good\na bad one,bad\n" * 8
     (tmp_path / "rows.csv").write_text(rows)
     output = tmp_path / "run"
-    flags = ["--task", "classification", "--model", "mini", "--train_file", str(tmp_path / "rows.csv")]
+    flags = ["--task", "classification", "--config", "mini", "--train_file", str(tmp_path / "rows.csv")]
     flags += ["--validation_file", str(tmp_path / "rows.csv"), "--output_dir", str(output)]
     flags += ["--num_train_epochs", "1", "--report_to", "none"]
     flags += ["--push_to_hub", "--hub_model_id", "user/tuned", "--hub_token", token]

@@ -18,22 +18,28 @@ from transformers import (
     OpenAIGPTConfig,
     OpenAIGPTLMHeadModel,
     OpenAIGPTTokenizerFast,
+    Trainer,
     pipeline,
 )
 
 from hub_upload import export
 from modeling_gpt1 import (
+    GPT1_MINI,
     NAMED_CONFIGURATIONS,
     GPT1ForCausalLM,
     GPT1ForEntailment,
     GPT1ForMultipleChoice,
     GPT1ForSequenceClassification,
     GPT1ForSimilarity,
+    cli,
+    loading,
 )
 from modeling_gpt1.cli import COMMANDS, _recorded, main
-from modeling_gpt1.inference import Predictor, batches_of_like_length
+from modeling_gpt1.inference import GenerateArguments, PredictArguments, Predictor, batches_of_like_length
+from modeling_gpt1.training import finetune as finetuning
 from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments
 from modeling_gpt1.training.finetune import finetune as finetune_function
+from modeling_gpt1.training.pretrain import CorpusArguments
 from modeling_gpt1.training.tasks import TASKS
 from tokenization import GPT1Tokenizer
 
@@ -46,7 +52,7 @@ def offline(monkeypatch):
 
 @pytest.fixture(autouse=True, scope="module")
 def tiny_mini():
-    """Lets `--model mini` be a model of seconds."""
+    """Lets `--config mini` be a model of seconds."""
     mini = dict(NAMED_CONFIGURATIONS["mini"])
     NAMED_CONFIGURATIONS["mini"].update(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
@@ -86,8 +92,8 @@ def write_rows(path, rows):
 
 def finetune(task, train, output, *flags):
     flags = [*flags] or ["--max_steps", "2"]
-    files = ["--train_file", train, "--output_dir", str(output)]
-    return main(["finetune", "--task", task, "--model", "mini", *files, *flags])
+    start = [] if "--model" in flags else ["--config", "mini"]
+    return main(["finetune", "--task", task, *start, "--train_file", train, "--output_dir", str(output), *flags])
 
 
 @pytest.fixture(scope="module")
@@ -290,13 +296,78 @@ finetune.MuonTrainer = lambda **kw: trainer(**kw, callbacks=[Interrupt()])
 from modeling_gpt1.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-    flags = ["--task", "classification", "--model", "mini", "--train_file", data]
+    flags = ["--task", "classification", "--config", "mini", "--train_file", data]
     flags += ["--output_dir", str(tmp_path / "model")]
     flags += ["--per_device_train_batch_size", "2", "--num_train_epochs", "9"]
     done = subprocess.run([sys.executable, "-c", program, "finetune", *flags], capture_output=True, text=True)
     assert done.returncode == 130, done.stderr
     assert "resume_from_checkpoint" in done.stderr.splitlines()[-1]
     assert (tmp_path / "model/checkpoint-3/model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_training_leaves_the_cache_as_it_was(trained, tmp_path, monkeypatch, use_cache):
+    train = Trainer.train
+
+    def without_cache(trainer, *args, **kwargs):
+        trainer.model.config.use_cache = False
+        return train(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(Trainer, "train", without_cache)
+    monkeypatch.setitem(NAMED_CONFIGURATIONS["mini"], "use_cache", use_cache)
+    assert finetune("classification", trained["classification"][1], tmp_path / "tuned") == 0
+    (tmp_path / "book.txt").write_text("A line of a book.\n" * 200)
+    corpus = ["--corpus", str(tmp_path / "book.txt"), "--cache_dir", str(tmp_path / "cache")]
+    settings = ["--max_steps", "1", "--per_device_train_batch_size", "1", "--output_dir", str(tmp_path / "pretrained")]
+    assert main(["pretrain", "--config", "mini", *corpus, *settings]) == 0
+    for directory in (tmp_path / "tuned", tmp_path / "pretrained"):
+        assert json.loads((directory / "config.json").read_text())["use_cache"] is use_cache
+
+
+@pytest.fixture
+def settings_of(monkeypatch):
+    """What `gpt1 finetune` would train with, by name."""
+    parsed = {}
+    monkeypatch.setattr(cli, "_publish", lambda *_: None)
+    monkeypatch.setattr(finetuning, "finetune", lambda task, training: parsed.update(vars(task) | vars(training)))
+
+    def of(*flags):
+        assert main(["finetune", "--output_dir", "out", *flags]) == 0
+        return dict(parsed)
+
+    return of
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_gpt1_mini_has_settings_of_its_own(settings_of, task):
+    paper = {"learning_rate": 6.25e-5, "warmup_steps": 0.002, "num_train_epochs": 3, "per_device_train_batch_size": 32}
+    paper["lm_coef"] = None
+    own = finetuning.MINI_RECIPES[TASKS[task].head]
+    for flags in ([], ["--model", "gpt1-mini"], ["--model", GPT1_MINI], ["--model=gpt1-mini"]):
+        settings = settings_of("--task", task, *flags)
+        assert settings["model"] == GPT1_MINI
+        assert {name: settings[name] for name in paper} == {name: own.get(name, paper[name]) for name in paper}
+    for flags in (["--model", "some/other"], ["--config", "mini"]):
+        settings = settings_of("--task", task, *flags)
+        assert {name: settings[name] for name in paper} == paper
+    settings = settings_of("--task", task, "--learning_rate", "1e-3")
+    assert settings["learning_rate"] == 1e-3 and settings["warmup_steps"] == own["warmup_steps"]
+
+
+def test_finetune_tells_what_it_takes_from_the_recipe(trained, tmp_path, monkeypatch, language_model, capfd):
+    monkeypatch.setattr(loading, "GPT1_MINI", language_model)
+    monkeypatch.setattr(finetuning, "GPT1_MINI", language_model)
+    flags = ["--model", "lm", "--max_steps", "1", "--learning_rate", "1e-3"]
+    assert finetune("classification", trained["classification"][1], tmp_path / "tuned", *flags) == 0
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if line.startswith("gpt1-mini's settings")]
+    assert "--warmup_steps 0.1" in line and "learning_rate" not in line
+
+
+def test_every_command_knows_gpt1_mini_by_its_name():
+    arguments = {"corpus": ["books"], "model": "gpt1-mini", "tokenizer": "gpt1-mini"}
+    assert CorpusArguments(**arguments).model == CorpusArguments(**arguments).tokenizer == GPT1_MINI
+    assert GenerateArguments("It was").model == GenerateArguments("It was", model="gpt1-mini").model == GPT1_MINI
+    assert PredictArguments("gpt1-mini").model == GPT1_MINI
 
 
 @pytest.fixture
@@ -367,8 +438,8 @@ def bad_inputs(tmp_path, trained):
     classifier = str(trained["classification"][0])
 
     def train(file, *flags, task="classification", output=out):
-        files = ["--train_file", str(file), "--output_dir", output]
-        return ["finetune", "--task", task, "--model", "mini", *files, *flags]
+        start = [] if "--model" in flags else ["--config", "mini"]
+        return ["finetune", "--task", task, *start, "--train_file", str(file), "--output_dir", output, *flags]
 
     yield "missing file", "no such file", train(tmp_path / "none.csv")
     yield "empty file", "is empty", train(tmp_path / "empty.csv")
@@ -388,6 +459,8 @@ def bad_inputs(tmp_path, trained):
     )
     yield "another run's directory", "holds another run", train(good, output=str(tmp_path / "used"))
     yield "no model", "no checkpoint at", train(good, "--model", str(tmp_path / "nothing"))
+    yield "two starts", "give one of them", train(good, "--model", "gpt1-mini", "--config", "mini")
+    yield "no configuration", "no configuration giant", train(good, "--config", "giant")
     yield "no model in it", "no config.json", train(good, "--model", str(tmp_path))
     yield "no model on the Hub", "no checkpoint some/model", train(good, "--model", "some/model")
     yield "too long", "--max_length", train(good, "--max_length", "513")
@@ -491,7 +564,7 @@ def test_a_card_records_no_token():
 def test_what_python_trains_has_the_same_card(trained, tmp_path):
     """`finetune()` leaves what the card tells; the card itself is the command's, or an export's."""
     directory, data = trained["classification"]
-    task_args = TaskArguments("classification", model="mini", train_file=data, validation_file=data)
+    task_args = TaskArguments("classification", config="mini", train_file=data, validation_file=data)
     finetune_function(task_args, FinetuningArguments(output_dir=str(tmp_path / "run"), num_train_epochs=2))
     assert not (tmp_path / "run" / "README.md").exists()
     exported = export(tmp_path / "run", tmp_path / "export", repo_id="model", check=False)
@@ -537,7 +610,7 @@ def test_without_files_the_tasks_data_set_is_taken_from_the_hub(tmp_path, monkey
         path.parent.mkdir(exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
     monkeypatch.setitem(TASKS, "sst2", replace(TASKS["sst2"], hub=(str(tmp_path / "hub"),)))
-    flags = ["--task", "sst2", "--model", "mini", "--output_dir", str(tmp_path / "model"), "--max_steps", "1"]
+    flags = ["--task", "sst2", "--config", "mini", "--output_dir", str(tmp_path / "model"), "--max_steps", "1"]
     assert main(["finetune", *flags]) == 0
     results = json.loads((tmp_path / "model/all_results.json").read_text())
     assert (results["train_samples"], results["eval_samples"]) == (4, 2)

@@ -1,5 +1,6 @@
 """The packaged checkpoint: what is stored, how it loads, and that it predicts held-out books as its card says."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -25,15 +26,23 @@ MINI = Path(GPT1_MINI)
 
 
 def test_it_is_small_and_stored_in_bfloat16():
-    assert sum(path.stat().st_size for path in MINI.glob("*.safetensors")) <= 32e6
+    assert sum(path.stat().st_size for path in MINI.glob("*.safetensors")) <= 60e6
     with safe_open(MINI / "model.safetensors", "pt") as weights:
         assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"BF16"}  # noqa: SIM118
     assert not list(MINI.glob("*.py")), "its code is this package's"
 
 
+def test_its_books_are_listed():
+    with (MINI / "books.tsv").open(encoding="utf-8", newline="") as file:
+        books = list(csv.DictReader(file, delimiter="\t"))
+    assert len(books) == json.loads((MINI / "all_results.json").read_text(encoding="utf-8"))["train_books"]
+    assert all(book["author"] and book["title"] and book["source"] for book in books)
+    assert all(1300 < int(book["year"]) < 1930 for book in books if book["year"])
+
+
 def test_it_loads_in_float32_under_every_head():
     model = GPT1ForCausalLM.from_pretrained(GPT1_MINI)
-    assert model.dtype == torch.float32
+    assert model.dtype == torch.float32 and model.config.use_cache
     assert {name: getattr(model.config, name) for name in NAMED_CONFIGURATIONS["mini"]} == NAMED_CONFIGURATIONS["mini"]
     assert type(AutoModelForCausalLM.from_pretrained(GPT1_MINI)) is GPT1ForCausalLM
     for head in (GPT1ForSequenceClassification, GPT1ForSimilarity, GPT1ForMultipleChoice):

@@ -1,0 +1,87 @@
+"""
+Analyses of language models, each a module with its `Arguments` and a function `analyze` of them, which writes what it
+finds as JSON, as a Markdown table and as a picture to `output_dir`, and goes on where it stopped.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from tokenization.write_aside import new_file
+
+
+# What `gpt1 analyze` knows: a module of this package, and what it measures
+ANALYSES = {"induction": "in-context copying: the loss on random tokens said twice, and the heads that look them up"}
+
+
+class Findings:
+    """
+    What an analysis has found so far, in `NAME.json`.
+
+    Args:
+        output_dir (`str` or path): where it is written; made if it is not there.
+        name (`str`): the analysis.
+        settings (`dict`): what the findings depend on.
+
+    Raises:
+        ValueError: `output_dir` holds findings of other settings, or none in a file of this name.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike, name: str, settings: dict[str, Any]):
+        self.path = Path(output_dir, f"{name}.json")
+        self.settings = json.loads(json.dumps(settings))
+        self.found: dict[str, Any] = {}
+        if self.path.is_file():
+            earlier = self._read()
+            if earlier["settings"] != self.settings:
+                raise ValueError(
+                    f"{self.path} was made with other settings, {earlier['settings']}: choose another --output_dir"
+                )
+            self.found = earlier["found"]
+
+    def of(self, key: str, measure: Callable[[], Any]) -> Any:
+        """What was found under `key`, which is measured and written unless it is there already."""
+        if key not in self.found:
+            with new_file(self.path) as file:
+                found = self.found | {key: measure()}
+                file.write_text(
+                    json.dumps({"settings": self.settings, "found": found}, indent=2) + "\n", encoding="utf-8"
+                )
+            self.found = found
+        return self.found[key]
+
+    def table(self, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+        """Writes a Markdown table to `NAME.md`, and returns it."""
+        lines = [list(columns), *([str(cell) for cell in row] for row in rows)]
+        lines.insert(1, ["---"] * len(lines[0]))
+        table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        with new_file(self.path.with_suffix(".md")) as file:
+            file.write_text(table, encoding="utf-8")
+        return table
+
+    def picture(self, draw: Callable[[Any], None]) -> None:
+        """Lets `draw` fill a matplotlib `Figure`, and writes it to `NAME.png`, if there is matplotlib."""
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            print(f"no {self.path.stem}.png: matplotlib draws it, `pip install gpt1[plots]`", file=sys.stderr)
+            return
+        figure = Figure(layout="constrained")
+        draw(figure)
+        with new_file(self.path.with_suffix(".png")) as file:
+            figure.savefig(file, dpi=120, metadata={"Software": None})
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            earlier = json.loads(self.path.read_text(encoding="utf-8"))
+        except ValueError:
+            earlier = None
+        if not isinstance(earlier, dict) or not {"settings", "found"} <= set(earlier):
+            raise ValueError(f"{self.path} holds no findings of an analysis: choose another --output_dir")
+        return earlier
+
+
+__all__ = ["ANALYSES", "Findings"]
