@@ -87,8 +87,8 @@ class GenerateArguments:
     dtype: InferenceDtype = field(
         default="auto",
         metadata={
-            "help": "Of the weights: auto, the fastest with the same results; bfloat16, faster where the processor has "
-            "it; int8, for the CPU, faster still."
+            "help": "Of the weights: auto, the fastest with the same results; bfloat16, faster where the processor "
+            "has it; int8, for the CPU, faster still."
         },
     )
 

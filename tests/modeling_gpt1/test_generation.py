@@ -1,4 +1,4 @@
-"""Generation: past the last position, from caches with room, with packed and with 8-bit weights."""
+"""Generation: past the last position, from caches with room."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import CompileConfig, DynamicCache, TextIteratorStreamer
 
-from modeling_gpt1 import GPT1Config, GPT1ForCausalLM
+from modeling_gpt1 import GPT1ForCausalLM
 from modeling_gpt1.generation_gpt1 import GrowingLayer
 from tokenization import GPT1Tokenizer
 

@@ -1,4 +1,4 @@
-"""The model as this processor computes it fastest: the same results, for inference alone, whatever the processor can."""
+"""The model as this processor computes it fastest: the same results, for inference alone, on any processor."""
 
 import os
 import subprocess
@@ -123,7 +123,7 @@ def test_the_processor_is_asked_once():
 
 
 def test_all_of_it_without_bfloat16_instructions():
-    """This file, and training, on what a processor with AVX2 alone has."""
+    """This file on what a processor with AVX2 alone has."""
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         pytest.skip("this processor has nothing to be masked")
     check = "from modeling_gpt1.processor import has_fast_bfloat16; assert not has_fast_bfloat16()"
