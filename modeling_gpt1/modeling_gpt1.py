@@ -412,7 +412,8 @@ class GPT1LanguageModel(GPT1PreTrainedModel):
         if targets is None:
             return None, head(states)
         skip_logits = self.training if skip_logits is None else skip_logits
-        return loss_and_logits(head, states, targets[:, kept], num_items_in_batch, skip_logits)
+        select = None if self.config.is_causal else True  # a masked LM has few targets
+        return loss_and_logits(head, states, targets[:, kept], num_items_in_batch, skip_logits, select)
 
 
 class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):

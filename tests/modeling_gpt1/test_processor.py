@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -123,12 +124,14 @@ def test_the_processor_is_asked_once():
 
 
 def test_all_of_it_without_bfloat16_instructions():
-    """This file on what a processor with AVX2 alone has."""
+    """This file, and Muon's steps, on what a processor with AVX2 alone has."""
     if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):
         pytest.skip("this processor has nothing to be masked")
     check = "from modeling_gpt1.processor import has_fast_bfloat16; assert not has_fast_bfloat16()"
     environment = os.environ | AVX2_ALONE
     subprocess.run([sys.executable, "-c", check], env=environment, check=True)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    files = [__file__, str(Path(__file__).with_name("test_optimization.py"))]
+    chosen = "optimized or layout or 8_bit or double or muons or matrices"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", chosen, *files]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
