@@ -17,9 +17,8 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
-from .run import RunTrainer
-
 from ..processor import compute_dtype
+from .run import RunTrainer
 
 
 class OriginalAdam(torch.optim.Optimizer):
