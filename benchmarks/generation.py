@@ -2,8 +2,8 @@
 
     python benchmarks/generation.py [--device cuda] [--rounds N]
 
-Writes `results/generation.json` and `results/generation.png`; about seven minutes on two cores, most of them
-openai-gpt's, which has no cache and is run once a row. The prompts have 64 tokens; on CPU, "int8" is `quantize_int8`.
+About seven minutes on two cores, most of them openai-gpt's, which has no cache and is run once a row. The prompts have
+64 tokens. "ours" is what `optimize_for_inference` makes of a model, as in `gpt1 generate`; "plain", the model itself.
 """
 
 import argparse
@@ -13,10 +13,10 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from measure import RESULTS, alternate, comparison, memory_comparison, peak_memory, report
+from measure import RESULTS, alternate, comparison, machine_kind, memory_comparison, peak_memory, report
 from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTLMHeadModel, PreTrainedModel
 
-from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, quantize_int8
+from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, optimize_for_inference
 from modeling_gpt1.openai_gpt import from_openai_gpt
 
 
@@ -47,12 +47,13 @@ def build(device: str) -> dict[str, PreTrainedModel]:
     ours.load_state_dict(from_openai_gpt(peer.state_dict()), strict=False)
     ours.tie_weights()
     gpt2 = GPT2LMHeadModel(GPT2Config(**same, bos_token_id=None, eos_token_id=None))
-    models = {"openai-gpt, fp32": peer, "ours, fp32": ours, "gpt2, fp32": gpt2}
-    for name in ("ours", "gpt2"):
-        models[f"{name}, bf16"] = copy.deepcopy(models[f"{name}, fp32"]).bfloat16()
-    if device == "cpu":
-        models["ours, int8"] = quantize_int8(copy.deepcopy(ours))
-    return {name: model.eval().to(device) for name, model in models.items()}
+    models = {"openai-gpt, fp32": peer, "plain, fp32": ours, "gpt2, fp32": gpt2}
+    models["gpt2, bf16"] = copy.deepcopy(gpt2).bfloat16()
+    models = {name: model.eval().to(device) for name, model in models.items()}
+    dtypes = {"fp32": "float32", "bf16": "bfloat16"} | ({"int8": "int8"} if device == "cpu" else {})
+    for name, dtype in dtypes.items():
+        models[f"ours, {name}"] = optimize_for_inference(copy.deepcopy(ours), dtype)
+    return models
 
 
 def generating(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, new_tokens: int) -> Callable[..., None]:
@@ -73,13 +74,13 @@ def generating(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, ne
     return torch.inference_mode()(run)
 
 
-def plot(seconds_by_token: dict[str, list[float]], speeds_by_batch: dict[str, list[float]], title: str) -> None:
+def plot(seconds_by_token: dict[str, list[float]], speeds_by_batch: dict[str, list[float]], kind: str) -> None:
     """Left: when each token came. Right: tokens a second against the batch."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 
     figure = Figure(figsize=(11, 4.2), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle("Generation, 117M parameters")
     left, right = figure.subplots(1, 2)
     colors = {name: f"C{index}" for index, name in enumerate(seconds_by_token)}
     for name, seconds in seconds_by_token.items():
@@ -97,7 +98,7 @@ def plot(seconds_by_token: dict[str, list[float]], speeds_by_batch: dict[str, li
         axes.grid(alpha=0.3)
         axes.legend()
     RESULTS.mkdir(exist_ok=True)
-    figure.savefig(RESULTS / "generation.png", dpi=150)
+    figure.savefig(RESULTS / f"generation-{kind}.png", dpi=150)
 
 
 def main() -> None:
@@ -127,10 +128,12 @@ def main() -> None:
         runs[name](clocks[name])
     table = [
         ("ours, fp32", "openai-gpt, fp32", 8),
-        ("ours, fp32", "gpt2, fp32", 1),
-        ("ours, bf16", "gpt2, fp32", 2.5),
+        ("ours, fp32", "gpt2, fp32", 1.2),
+        ("plain, fp32", "gpt2, fp32", 1),
+        ("ours, bf16", "ours, fp32", 0.9),
         ("ours, bf16", "gpt2, bf16", 1.15),
-        ("ours, int8", "ours, bf16", 1.3),
+        ("ours, int8", "ours, fp32", 1.5),
+        ("ours, int8", "ours, bf16", None),
     ]
     for ours, peer, least in table:
         if ours in models:
@@ -144,7 +147,14 @@ def main() -> None:
     runs = {name: generating(models[name], everything, mask, new_tokens) for name in models}
     times = alternate({name: runs[name] for name in cached}, rounds=args.rounds)
     times |= alternate({"openai-gpt, fp32": runs["openai-gpt, fp32"]}, 1, warmup=0)
-    for ours, peer, least in [("ours, fp32", "openai-gpt, fp32", 10), ("ours, bf16", "gpt2, bf16", None)]:
+    table = [
+        ("ours, fp32", "openai-gpt, fp32", 10),
+        ("ours, fp32", "gpt2, fp32", 1.2),
+        ("plain, fp32", "gpt2, fp32", 1),
+        ("ours, bf16", "ours, fp32", 0.9),
+        ("ours, bf16", "gpt2, bf16", None),
+    ]
+    for ours, peer, least in table:
         work = f"generate, batch {len(everything)}, {min(lengths)} to {PROMPT} + {new_tokens}, left-padded: {ours}"
         rows.append(comparison(work, times, ours, peer, len(everything) * new_tokens, "tokens", least))
 
@@ -170,7 +180,7 @@ def main() -> None:
     seconds = {name: [round(second, 4) for second in clock.seconds[1:]] for name, clock in clocks.items()}
     curves = {"seconds until each token, batch 1": seconds, f"tokens/s, batches {BATCHES}": speeds}
     report("generation", rows, args.device, **curves)
-    plot(seconds, speeds, "Generation, 117M parameters")
+    plot(seconds, speeds, machine_kind(args.device))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
@@ -92,21 +93,41 @@ def memory_comparison(work: str, peer: str, our_bytes: int, peer_bytes: int, mos
 def report(name: str, rows: list[dict], device: str = "cpu", **curves: Any) -> Path:
     """
     Prints the rows as a Markdown table and writes them, the machine, the versions and what was drawn to
-    `results/NAME.json`; rows of other works, measured there on the same machine, stay.
+    `results/NAME-KIND.json`, one file per kind of machine; rows of other works, measured there on the same one, stay.
     """
-    columns = ("work", "against", "ours", "peer", "ratio", "wanted")
-    print("| " + " | ".join(columns) + " |\n|" + " --- |" * len(columns))
-    for row in rows:
-        bounds = [f"{bound} {row[bound]}" for bound in ("at least", "at most") if row.get(bound) is not None]
-        print("| " + " | ".join([str(row[column]) for column in columns[:-1]] + ["".join(bounds)]) + " |")
+    print(table(rows))
     RESULTS.mkdir(exist_ok=True)
-    file, here = RESULTS / f"{name}.json", machine(device)
+    file, here = RESULTS / f"{name}-{machine_kind(device)}.json", machine(device)
     earlier = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"machine": None}
     if earlier["machine"] == here:
         measured = {(row["work"], row["against"]) for row in rows}
         rows = [row for row in earlier["rows"] if (row["work"], row["against"]) not in measured] + rows
     file.write_text(json.dumps({"machine": here, "rows": rows} | curves, indent=2) + "\n", encoding="utf-8")
     return file
+
+
+def table(rows: list[dict]) -> str:
+    """The rows in Markdown."""
+    columns = ("work", "against", "ours", "peer", "ratio", "wanted")
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        bounds = [f"{bound} {row[bound]}" for bound in ("at least", "at most") if row.get(bound) is not None]
+        cells = [str(row[column]) if row.get(column) is not None else "" for column in columns[:-1]]
+        lines.append("| " + " | ".join([*cells, "".join(bounds)]) + " |")
+    return "\n".join(lines)
+
+
+def machine_kind(device: str) -> str:
+    """What tells machines apart whose figures are to stand side by side: the GPU, or what the CPU computes with."""
+    if device.startswith("cuda"):
+        return re.sub(r"\W+", "_", torch.cuda.get_device_name(device)).lower()
+    capability = torch.backends.cpu.get_cpu_capability().lower()  # masked, as by ATEN_CPU_CAPABILITY=avx2, or not
+    if capability != "avx512":
+        return re.sub(r"\W+", "_", capability)
+    flags = Path("/proc/cpuinfo").read_text().split()
+    return next(
+        (name for flag, name in {"amx_bf16": "amx", "avx512_bf16": "avx512_bf16"}.items() if flag in flags), capability
+    )
 
 
 def machine(device: str) -> dict[str, str | int]:

@@ -20,6 +20,7 @@ from transformers import pipeline
 
 from modeling_gpt1 import NAMED_CONFIGURATIONS, GPT1Config, GPT1ForSequenceClassification
 from modeling_gpt1.inference import PredictArguments, predict
+from modeling_gpt1.processor import compute_dtype
 from tokenization import GPT1Tokenizer
 
 
@@ -56,19 +57,17 @@ def prediction(size: str, texts: list[str]) -> list[dict]:
         def run(**options: str) -> None:
             predict(PredictArguments(model=model, input_file=data, output_file=labels, **options))
 
-        times = alternate(
-            {
-                LOOP: lambda: [classify(text, truncation=True) for text in tenth],
-                "gpt1 predict": run,
-                "gpt1 predict --dtype bfloat16": lambda: run(dtype="bfloat16"),
-            },
-            rounds=1,
-            warmup=0,
-        )
+        ways = {"gpt1 predict": run}
+        if (
+            compute_dtype(torch.bfloat16, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+            == torch.bfloat16
+        ):
+            ways["gpt1 predict --dtype bfloat16"] = lambda: run(dtype="bfloat16")
+        contenders = {LOOP: lambda: [classify(text, truncation=True) for text in tenth]} | ways
+        times = alternate(contenders, rounds=1, warmup=0)
     times[LOOP] |= {name: times[LOOP][name] * len(texts) / len(tenth) for name in ("median", "min", "max")}
     return [
-        comparison(f"{name}, {len(texts):,} texts, {size}", times, name, LOOP, len(texts), "texts", 3)
-        for name in ("gpt1 predict", "gpt1 predict --dtype bfloat16")
+        comparison(f"{name}, {len(texts):,} texts, {size}", times, name, LOOP, len(texts), "texts", 2) for name in ways
     ]
 
 

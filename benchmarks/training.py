@@ -1,9 +1,10 @@
 """Training steps, forward and backward, beside the peers'.
 
-    python benchmarks/training.py [--rows lm-256 lm-512 choice classification] [--device cuda] [--rounds N]
+    python benchmarks/training.py [--rows lm-256 lm-512 choice classification] [--device cuda] [--dtype D] [--rounds N]
 
 All models have the paper's size, random weights, dropout of 0.1 and the same vocabulary; a step is a forward pass
-under bfloat16 autocast and a backward pass. The tasks have real data (`--data`, or $GPT1_DATA): MCTest and SST-2.
+(`--dtype bfloat16`: under autocast) and a backward pass. The tasks have real data (`--data`, or $GPT1_DATA): MCTest
+and SST-2.
 
 | rows | ours | beside |
 | --- | --- | --- |
@@ -26,18 +27,22 @@ from measure import alternate, comparison, memory_comparison, peak_memory, repor
 from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTDoubleHeadsModel
 
 from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMultipleChoice, GPT1ForSequenceClassification
+from modeling_gpt1.processor import compute_dtype
 from tokenization import GPT1Tokenizer
 
 
 ROOT = Path(__file__).resolve().parent.parent
 POSITIONS = 512
+NAMES = {"bfloat16": "bf16 autocast", "float32": "fp32"}
 
 
-def training_step(model: torch.nn.Module, device: str, loss_of: Callable[[torch.nn.Module], torch.Tensor]) -> Callable:
-    """A forward pass under bfloat16 autocast and a backward pass, from no gradients to no gradients."""
+def training_step(
+    model: torch.nn.Module, device: str, dtype: str, loss_of: Callable[[torch.nn.Module], torch.Tensor]
+) -> Callable[[], None]:
+    """A forward pass, under autocast if in bfloat16, and a backward pass, from no gradients to no gradients."""
 
     def step() -> None:
-        with torch.autocast(device.split(":")[0], torch.bfloat16):
+        with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=dtype == "bfloat16"):
             loss = loss_of(model)
         loss.backward()
         model.zero_grad()
@@ -46,7 +51,7 @@ def training_step(model: torch.nn.Module, device: str, loss_of: Callable[[torch.
 
 
 def language_modeling(
-    batch: int, length: int, device: str, rounds: int, least: float, most: float | None = None
+    batch: int, length: int, device: str, dtype: str, rounds: int, least: float, most: float | None = None
 ) -> list[dict]:
     config = GPT1Config()
     ids = torch.randint(config.vocab_size - 4, (batch, length), device=device)
@@ -54,19 +59,19 @@ def language_modeling(
     peer_config = GPT2Config(vocab_size=config.vocab_size, n_positions=POSITIONS, bos_token_id=None, eos_token_id=None)
     gpt2 = GPT2LMHeadModel(peer_config).to(device).train()
     steps = {
-        name: training_step(model, device, lambda model: model(input_ids=ids, labels=ids).loss)
+        name: training_step(model, device, dtype, lambda model: model(input_ids=ids, labels=ids).loss)
         for name, model in (("ours", ours), ("gpt2", gpt2))
     }
     memory = {name: peak_memory(step, device) for name, step in steps.items()}  # and warm-up
     times = alternate(steps, rounds, warmup=0)
-    work = f"LM step, {batch} x {length}, bf16 autocast"
+    work = f"LM step, {batch} x {length}, {NAMES[dtype]}"
     return [
         comparison(work, times, "ours", "gpt2", batch * length, "tokens", least),
         memory_comparison(f"{work}: peak above the weights", "gpt2", memory["ours"], memory["gpt2"], most),
     ]
 
 
-def multiple_choice(data: Path, examples: int, device: str, rounds: int) -> list[dict]:
+def multiple_choice(data: Path, examples: int, device: str, dtype: str, rounds: int) -> list[dict]:
     tokenizer = GPT1Tokenizer(task_format=True)
     file = data / "tasks" / "mctest" / "train.jsonl"
     stories = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()[:: 1200 // examples]]
@@ -87,17 +92,19 @@ def multiple_choice(data: Path, examples: int, device: str, rounds: int) -> list
         return output.mc_loss + 0.5 * output.loss
 
     steps = {
-        "ours": training_step(ours, device, lambda model: model(ids, mask, labels=labels).loss),
-        "flat rows": training_step(ours, device, lambda model: model(ids, mask, flat_positions, labels=labels).loss),
-        "openai-gpt": training_step(peer, device, double_heads),
+        "ours": training_step(ours, device, dtype, lambda model: model(ids, mask, labels=labels).loss),
+        "flat rows": training_step(
+            ours, device, dtype, lambda model: model(ids, mask, flat_positions, labels=labels).loss
+        ),
+        "openai-gpt": training_step(peer, device, dtype, double_heads),
     }
     times = alternate(steps, rounds)
-    work = f"multiple-choice step, MCTest, {examples} x 4 x {ids.shape[-1]}"
+    work = f"multiple-choice step, MCTest, {examples} x 4 x {ids.shape[-1]}, {NAMES[dtype]}"
     compare = partial(comparison, work, times, "ours", items=examples, unit="examples", least=2.5)
     return [compare(peer="flat rows"), compare(peer="openai-gpt")]
 
 
-def classification(data: Path, size: int, device: str, rounds: int) -> list[dict]:
+def classification(data: Path, size: int, device: str, dtype: str, rounds: int) -> list[dict]:
     tokenizer = GPT1Tokenizer(task_format=True)
     with (data / "tasks" / "sst2" / "train.csv").open(newline="", encoding="utf-8") as file:
         texts = [row["sentence"] for row in csv.DictReader(file)][:size]
@@ -118,15 +125,15 @@ def classification(data: Path, size: int, device: str, rounds: int) -> list[dict
 
     # eight at a time, as the original code: all at once take more than 16 GB
     parts = [slice(first, first + 8) for first in range(0, size, 8)]
-    part_steps = [training_step(ours, device, partial(as_in_2018, rows)) for rows in parts]
+    part_steps = [training_step(ours, device, dtype, partial(as_in_2018, rows)) for rows in parts]
     peer = "padded to 512 (2018)"
     steps = {
-        "ours": training_step(ours, device, lambda model: model(**close, labels=labels).loss),
+        "ours": training_step(ours, device, dtype, lambda model: model(**close, labels=labels).loss),
         peer: lambda: [step() for step in part_steps],
     }
     steps["ours"]()  # the other, a minute long on CPU, needs no warm-up
     times = alternate(steps, rounds, warmup=0)
-    work = f"classification step with auxiliary loss, SST-2, {size} x {close['input_ids'].shape[1]}"
+    work = f"classification step with auxiliary loss, SST-2, {size} x {close['input_ids'].shape[1]}, {NAMES[dtype]}"
     return [comparison(work, times, "ours", peer, size, "texts", 10)]
 
 
@@ -137,14 +144,17 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", choices=names, default=names)
     parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=NAMES, help="by default the one that the device computes faster")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     torch.manual_seed(0)
+    fast_dtype = str(compute_dtype(torch.bfloat16, torch.device(args.device))).removeprefix("torch.")
+    where = args.device, args.dtype or fast_dtype
     tables: dict[str, Callable[[], list[dict]]] = {
-        "lm-256": lambda: language_modeling(4, 256, args.device, args.rounds, least=1.2),
-        "lm-512": lambda: language_modeling(8, 512, args.device, args.rounds, least=1.8, most=0.5),
-        "choice": lambda: multiple_choice(args.data, 2, args.device, args.rounds),
-        "classification": lambda: classification(args.data, 32, args.device, max(1, args.rounds // 3)),
+        "lm-256": lambda: language_modeling(4, 256, *where, args.rounds, least=1.2),
+        "lm-512": lambda: language_modeling(8, 512, *where, args.rounds, least=1.8, most=0.5),
+        "choice": lambda: multiple_choice(args.data, 2, *where, args.rounds),
+        "classification": lambda: classification(args.data, 32, *where, max(1, args.rounds // 3)),
     }
     for name in args.rows:
         report("training", tables[name](), args.device)

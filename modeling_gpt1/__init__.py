@@ -18,7 +18,7 @@ from .modeling_gpt1 import (
     GPT1Model,
     GPT1PreTrainedModel,
 )
-from .quantization import quantize_int8
+from .processor import optimize_for_inference
 
 
 def _register() -> None:
@@ -48,5 +48,5 @@ __all__ = [
     "GPT1ForSimilarity",
     "GPT1Model",
     "GPT1PreTrainedModel",
-    "quantize_int8",
+    "optimize_for_inference",
 ]

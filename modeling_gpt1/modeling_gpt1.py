@@ -101,6 +101,7 @@ class GPT1Attention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = config.is_causal
+        self.attention_window = config.attention_window  # a configuration takes long to answer
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.o_proj.adds_to_residual = True
@@ -135,7 +136,7 @@ class GPT1Attention(nn.Module):
             attention_mask,
             dropout=dropout,
             scaling=self.scaling,
-            sliding_window=self.config.attention_window,
+            sliding_window=self.attention_window,
             **kwargs,
         )
         return self.o_proj(output.reshape(hidden_states.shape).to(qkv.dtype)), weights
@@ -412,7 +413,8 @@ class GPT1LanguageModel(GPT1PreTrainedModel):
         if targets is None:
             return None, head(states)
         skip_logits = self.training if skip_logits is None else skip_logits
-        return loss_and_logits(head, states, targets[:, kept], num_items_in_batch, skip_logits)
+        select = None if self.config.is_causal else True  # a masked LM has few targets
+        return loss_and_logits(head, states, targets[:, kept], num_items_in_batch, skip_logits, select)
 
 
 class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import (
@@ -203,7 +204,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     trainer = PretrainingTrainer(
         model=load_model(corpus_args, config, tokenizer),
         args=training_args,
-        data_collator=DataCollatorForLanguageModeling(tokenizer, mlm=corpus_args.objective == "mlm"),
+        data_collator=WindowCollator(tokenizer, mlm=corpus_args.objective == "mlm"),
         train_dataset=windows,
         eval_dataset=None if held_out is None else BookWindows(held_out, length),
         processing_class=tokenizer,
@@ -273,6 +274,20 @@ def load_model(args: CorpusArguments, config: GPT1Config, tokenizer: GPT1Tokeniz
     for name, value in kept.items():
         setattr(model.config, name, value)
     return model
+
+
+class WindowCollator(DataCollatorForLanguageModeling):
+    """
+    transformers' collator, without its work where there is none: windows of one length need no padding, nor a mask,
+    to look at which would stop a GPU's queue of kernels.
+    """
+
+    def torch_call(self, examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+        windows = [example["input_ids"] for example in examples]
+        if self.mlm or len({len(window) for window in windows}) > 1:
+            return super().torch_call(examples)
+        ids = torch.from_numpy(np.stack(windows))
+        return {"input_ids": ids, "labels": ids.clone()}
 
 
 class PretrainingTrainer(MuonTrainer):

@@ -1,6 +1,7 @@
 """What every training run shares: where it writes, how it stops and goes on, and what it leaves."""
 
 import json
+import logging
 import os
 import signal
 from dataclasses import dataclass, field
@@ -21,7 +22,11 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..processor import has_fast_bfloat16
 from . import FACTS
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -41,11 +46,19 @@ class RunArguments(TrainingArguments):
             "help": "Whether losses that are not finite are left out of what is logged; training stops at them."
         },
     )
+    slow_bf16: bool = field(
+        default=False,
+        kw_only=True,
+        metadata={"help": "Insist on --bf16 on a CPU that computes float32 faster, which is otherwise taken."},
+    )
 
     def __post_init__(self) -> None:
         if not torch.accelerator.is_available():
             self.use_cpu = True  # mixed precision then needs no second flag
             self.dataloader_pin_memory = False
+        if self.use_cpu and self.bf16 and not self.slow_bf16 and not has_fast_bfloat16():
+            self.bf16 = False
+            logger.warning("this CPU is slower in bfloat16: training in float32; --slow_bf16 True insists on bfloat16")
         super().__post_init__()
         if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"muon comes with AdamW; for optim {self.optim.value} give --muon False")

@@ -1,4 +1,4 @@
-"""Generation: past the last position, from caches with room, with packed and with 8-bit weights."""
+"""Generation: past the last position, from caches with room."""
 
 from functools import partial
 
@@ -6,9 +6,8 @@ import pytest
 import torch
 from transformers import CompileConfig, DynamicCache, TextIteratorStreamer
 
-from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, quantize_int8
+from modeling_gpt1 import GPT1ForCausalLM
 from modeling_gpt1.generation_gpt1 import GrowingLayer
-from modeling_gpt1.processor import PackedLinear
 from tokenization import GPT1Tokenizer
 
 
@@ -135,64 +134,3 @@ def test_a_static_cache_compiles_to_one_graph(build):
         )
         assert got.tolist() == expected
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
-
-
-@pytest.fixture
-def full_width():
-    return GPT1ForCausalLM(GPT1Config(num_hidden_layers=2, vocab_size=1000)).eval()
-
-
-@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
-def test_packed_weights_give_the_same_logits(full_width, monkeypatch, dtype, tolerance):
-    model = full_width.to(dtype)
-    ids = torch.randint(1000, (2, 5))
-
-    def generate(**options):
-        with PackedLinear.of(model):
-            return model.generate(ids, do_sample=False, max_new_tokens=12, return_dict_in_generate=True, **options)
-
-    monkeypatch.setattr(PackedLinear, "PATIENCE", 1_000)
-    plain = generate(output_logits=True)
-    packed_weights = []
-
-    def packed(self, states):
-        output = forward(self, states)
-        packed_weights.append(self.weight is not None)
-        return output
-
-    forward = PackedLinear.__call__
-    monkeypatch.setattr(PackedLinear, "PATIENCE", 2)
-    monkeypatch.setattr(PackedLinear, "__call__", packed)
-    again = generate(output_logits=True)
-    layers = 4 * 2 + 1
-    if not packed_weights:
-        pytest.skip("no oneDNN, or no AVX, here")
-    assert packed_weights == [False] * 2 * layers + [True] * 10 * layers
-    assert not any("forward" in vars(module) for module in model.modules())
-    if dtype == torch.float32:
-        assert plain.sequences.tolist() == again.sequences.tolist()
-    same = (plain.sequences == again.sequences).all(0)[5:].cumprod(0).sum()  # bfloat16 may choose otherwise at a tie
-    assert same > 3
-    for a, b in zip(plain.logits[:same], again.logits[:same], strict=True):
-        torch.testing.assert_close(a, b, atol=tolerance, rtol=0)
-
-
-def test_8_bit_weights_give_close_logits(full_width):
-    ids = torch.randint(1000, (3, 40))
-    with torch.inference_mode():
-        exact = full_width(ids, labels=ids)
-        weight = full_width.lm_head.weight.clone()
-        model = quantize_int8(full_width)
-        got = model(ids, labels=ids)
-    assert 0 < (got.logits - exact.logits).std() < 0.03 * exact.logits.std()
-    torch.testing.assert_close(got.loss, exact.loss, atol=0.01, rtol=0)
-    torch.testing.assert_close(model.lm_head.weight, weight, atol=weight.abs().max().item() / 250, rtol=0)
-    assert sum(type(module) is torch.nn.Linear for module in model.modules()) == 0
-    assert model.generate(ids[:1], do_sample=False, max_new_tokens=3).shape == (1, 43)
-
-
-def test_8_bit_weights_are_for_the_cpu():
-    with torch.device("meta"):
-        model = GPT1ForCausalLM(GPT1Config(num_hidden_layers=1))
-    with pytest.raises(ValueError, match="int8 kernels are the CPU's, the model is on meta"):
-        quantize_int8(model)

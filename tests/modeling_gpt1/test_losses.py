@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from transformers import Trainer, TrainingArguments
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
-from modeling_gpt1.losses_gpt1 import LogitsOnDemand, TokenLoss
+from modeling_gpt1.losses_gpt1 import LogitsOnDemand, TokenLoss, token_loss
 
 
 def rows_of(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -23,7 +23,7 @@ def rows_of(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("count", [1, 20, 32, 33, 100, 128, 257])
 def test_token_loss_is_a_weighted_cross_entropy(monkeypatch, count, dtype, tolerance):
     """In one block, over one block of 32 and over one chunk; exact but for the dtype's own rounding."""
-    monkeypatch.setattr(TokenLoss, "CHUNK", 128)
+    monkeypatch.setattr(TokenLoss, "CPU_CHUNK", 128)
     states, weight, targets, token_weights = rows_of(count, dtype)
     loss = TokenLoss.apply(
         states, weight, targets, token_weights.to(torch.float64 if dtype.itemsize == 8 else torch.float32)
@@ -35,6 +35,19 @@ def test_token_loss_is_a_weighted_cross_entropy(monkeypatch, count, dtype, toler
     for got, want in zip(gradients, torch.autograd.grad(3 * expected, exact), strict=True):
         assert got.dtype == dtype
         assert (got - want).norm() < tolerance * want.norm()
+
+
+@pytest.mark.parametrize("shape", [(30,), (3, 10)])
+def test_rows_that_do_not_count_change_nothing(shape):
+    """As accelerators compute them, with no weight, rather than leave them out."""
+    states, weight, targets, token_weights = rows_of(30, torch.double)
+    targets[::3] = -100
+    arguments = states.view(*shape, 16), weight, targets.view(shape), token_weights.view(shape)
+    losses = [token_loss(*arguments, select=select) for select in (True, False)]
+    torch.testing.assert_close(*losses)
+    gradients = [torch.autograd.grad(loss, (states, weight)) for loss in losses]
+    torch.testing.assert_close(*gradients)
+    assert not gradients[1][0][::3].any()
 
 
 def test_token_loss_without_targets_is_zero():

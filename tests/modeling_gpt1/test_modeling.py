@@ -374,6 +374,18 @@ def test_saved_models_load_through_auto_classes(tiny_config, tmp_path, ours, aut
     assert {file.name for file in tmp_path.iterdir()} >= {"configuration_gpt1.py", "modeling_gpt1.py"}
 
 
+def test_a_masked_training_step_compiles_whole(tiny_config):
+    model = GPT1ForMaskedLM(tiny_config()).double().train()
+    ids = torch.randint(1, 20, (2, 6))
+    losses, gradients = [], []
+    for step in (model, torch.compile(model, fullgraph=True, backend="aot_eager")):
+        loss = step(ids, labels=ids).loss
+        losses.append(loss)
+        gradients.append(torch.autograd.grad(loss, list(model.parameters())))
+    torch.testing.assert_close(*losses)
+    torch.testing.assert_close(*gradients)
+
+
 def test_compiles_whole(model):
     model = copy.deepcopy(model).float()
     ids = torch.randint(VOCABULARY, (2, 12))

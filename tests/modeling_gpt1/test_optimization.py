@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM, GPT1ForSequenceClassification
 from modeling_gpt1.cli import main
 from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments, finetune
-from modeling_gpt1.training.optimization import MuonAndAdamW, OriginalAdam, warmup_linear
+from modeling_gpt1.training.optimization import MuonAndAdamW, OriginalAdam, orthogonalized, warmup_linear
 from tokenization import GPT1Tokenizer
 
 
@@ -290,3 +291,59 @@ def test_muon_goes_on_from_a_saved_state(tiny_config):
             resumed.step()
     for parameter, same in zip(model.parameters(), other.parameters(), strict=True):
         assert torch.equal(parameter, same)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 8), (2, 8, 5), (1, 6, 6)])
+def test_matrices_are_made_orthogonal_together_as_each_alone(shape):
+    """Against reference 2's iteration in NumPy, float64; singular values come near 1."""
+    a, b, c = coefficients = 3.4445, -4.7750, 2.0315
+    matrices = torch.randn(shape, dtype=torch.float64)
+    got = orthogonalized(matrices, coefficients, 5, 1e-7).numpy()
+    for matrix, result in zip(matrices.numpy(), got, strict=True):
+        x = matrix / np.linalg.norm(matrix)
+        for _ in range(5):
+            x = a * x + b * (x @ x.T @ x) + c * (x @ x.T @ x @ x.T @ x)
+        np.testing.assert_allclose(result, x, atol=1e-12)
+        values = np.linalg.svd(result, compute_uv=False)
+        assert values.min() > 0.3 and values.max() < 1.3
+
+
+def torchs_muon(model, lr: float) -> torch.optim.Muon:
+    matrices = [module.weight for module in model.base_model.modules() if isinstance(module, torch.nn.Linear)]
+    return torch.optim.Muon(matrices, lr, 0.01, adjust_lr_fn="match_rms_adamw")
+
+
+def test_muons_steps_and_state_are_torchs(tiny_config):
+    model = GPT1ForCausalLM(tiny_config(num_hidden_layers=2))
+    peer, before = copy.deepcopy(model), copy.deepcopy(model)
+    ours, theirs = MuonAndAdamW(model, 1e-2).muon, torchs_muon(peer, 1e-2)
+    for seed in range(3):
+        for optimizer, trained in ((ours, model), (theirs, peer)):
+            with_gradients(trained, seed)
+            optimizer.step()
+    weights = [torchs_muon(each, 0.0).param_groups[0]["params"] for each in (model, peer, before)]
+    for parameter, same, start in zip(*weights, strict=True):
+        moved = (same - start).norm()
+        assert moved > 0 and (parameter - same).norm() < 0.02 * moved  # two digits of bfloat16, or float32 beside it
+        for name, value in theirs.state[same].items():
+            assert torch.equal(ours.state[parameter][name], value), name
+    assert ours.param_groups[0].keys() >= theirs.param_groups[0].keys()
+
+
+def test_muons_kernels_do_not_grow_with_the_layers(tiny_config):
+    class Count(TorchDispatchMode):
+        calls = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            self.calls += "aten" in str(function)
+            return function(*args, **kwargs or {})
+
+    calls = []
+    for layers in (1, 4):
+        model = with_gradients(GPT1ForCausalLM(tiny_config(num_hidden_layers=layers)), seed=1)
+        optimizer = MuonAndAdamW(model, 1e-2).muon
+        optimizer.step()  # makes the state
+        with Count() as count:
+            optimizer.step()
+        calls.append(count.calls)
+    assert calls[0] == calls[1]

@@ -16,12 +16,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate.commands.config.config_args import load_config_from_file
-from transformers import Trainer
+from transformers import DataCollatorForLanguageModeling, Trainer
 
 from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMaskedLM
 from modeling_gpt1.cli import main
 from modeling_gpt1.training import books as books_module
+from modeling_gpt1.training import run as run_module
 from modeling_gpt1.training.books import BookWindows, encode_books, in_both
+from modeling_gpt1.training.pretrain import PretrainingArguments, WindowCollator
 from tokenization import GPT1Tokenizer, train_bpe
 
 
@@ -348,6 +350,29 @@ def test_two_processes_have_the_losses_of_one(flags, tmp_path, muon):
     one, sharded = (GPT1ForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("one", "sharded"))
     for name, tensor in one.items():
         torch.testing.assert_close(sharded[name], tensor, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths", [(32, 32, 32), (32, 7, 32)])
+def test_batches_are_what_transformers_makes_of_them(lengths):
+    """A mask beside them where windows differ in length alone: without one, all tokens are real."""
+    tokenizer = GPT1Tokenizer()
+    windows = [{"input_ids": np.random.default_rng(n).integers(1, 40_000, size=n)} for n in lengths]
+    got = WindowCollator(tokenizer, mlm=False)(windows)
+    expected = DataCollatorForLanguageModeling(tokenizer, mlm=False)(windows)
+    assert ("attention_mask" in got) == (len(set(lengths)) > 1)
+    assert expected["attention_mask"].all() or "attention_mask" in got
+    assert got.keys() - {"attention_mask"} == expected.keys() - {"attention_mask"}
+    for name, tensor in got.items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_where_the_processor_is_slow_at_it_has_to_be_insisted_on(monkeypatch, caplog, tmp_path, fast):
+    monkeypatch.setattr(run_module, "has_fast_bfloat16", lambda: fast)
+    kinds = {"output_dir": str(tmp_path), "use_cpu": True, "bf16": True}
+    assert PretrainingArguments(**kinds).bf16 == fast
+    assert len([record for record in caplog.records if "slower in bfloat16" in record.message]) == (not fast)
+    assert PretrainingArguments(**kinds, slow_bf16=True).bf16
 
 
 @pytest.mark.parametrize("config", sorted(ACCELERATE.glob("*.yaml")), ids=lambda path: path.stem)

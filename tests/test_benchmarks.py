@@ -1,0 +1,35 @@
+"""The tables of the READMEs are those of the results."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BENCHMARKS = REPOSITORY / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def tables():
+    sys.path.insert(0, str(BENCHMARKS))
+    specification = importlib.util.spec_from_file_location("tables", BENCHMARKS / "tables.py")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    sys.path.remove(str(BENCHMARKS))
+    return module
+
+
+@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
+def test_tables_are_those_of_the_results(tables, name):
+    document = (REPOSITORY / name).read_text(encoding="utf-8")
+    assert "<!-- " in document
+    assert tables.filled(document) == document, "run benchmarks/tables.py"
+
+
+def test_a_table_is_filled_between_its_markers_alone(tables):
+    filled = tables.filled("before\n<!-- speed -->\nan old table\n<!-- /speed -->\nafter\n")
+    first, marker, *rows, end, last = filled.splitlines()
+    assert (first, marker, end, last) == ("before", "<!-- speed -->", "<!-- /speed -->", "after")
+    assert len(rows) > 2 and all(row.startswith("|") for row in rows)
