@@ -11,10 +11,8 @@ least. What comes later in the text changes nothing.
 """
 
 import math
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -31,11 +29,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from tokenization import GPT1Tokenizer
+from tokenization.table_files import TableArguments, kind_of, open_table, text_of, write_table
+from tokenization.text_files import read_lines
+from tokenization.write_aside import new_file
 
 from .inference import batches_of_like_length
-from .loading import GPT1_MINI, load_config
+from .loading import GPT1_MINI, load_checkpoint
 from .modeling_gpt1 import GPT1ForCausalLM
-from .training.data import read_file
 
 
 LINE_BREAK = "\n</w>"
@@ -43,7 +43,7 @@ CHUNK = 512  # rows of logits at a time: 83 MB of float32 with a vocabulary of 4
 
 
 @dataclass
-class InstrumentArguments:
+class InstrumentArguments(TableArguments):
     """What `gpt1 score` and `gpt1 features` share."""
 
     input_file: str = field(
@@ -65,6 +65,13 @@ class InstrumentArguments:
     dtype: Literal["float32", "float64", "bfloat16"] = field(
         default="float32", metadata={"help": "Of the weights. bfloat16 is faster, its surprisals have two digits."}
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.skip_bad_rows:
+            raise ValueError("--skip_bad_rows would shift text_index, by which tables are joined: mend the rows")
+        if Path(self.output_file).resolve() == Path(self.input_file).resolve():
+            raise ValueError("--output_file is --input_file: give it a name of its own")
 
 
 @dataclass
@@ -385,14 +392,6 @@ def features(
     return table, (sums[:-1] / torch.from_numpy(counts)[:, None, None]).numpy()
 
 
-_SCORE_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
-    ".csv": lambda table, path: table.to_csv(path, index=False),
-    ".tsv": lambda table, path: table.to_csv(path, index=False, sep="\t"),
-    ".jsonl": lambda table, path: table.to_json(path, orient="records", lines=True, force_ascii=False),
-    ".parquet": lambda table, path: table.to_parquet(path, index=False),
-}
-
-
 def write_scores(args: ScoreArguments) -> dict[str, int | float | None]:
     """
     Scores the texts of `input_file` into `output_file`; returns the summary.
@@ -400,19 +399,37 @@ def write_scores(args: ScoreArguments) -> dict[str, int | float | None]:
     Raises:
         OSError, ValueError: files, columns or a model that are not as they have to be; nothing is written.
     """
-    write = _writer(args.output_file, _SCORE_WRITERS)
-    texts = read_texts(args.input_file, args.text_column)
-    model, tokenizer = _load(args)
-    table = score(model, tokenizer, texts, args.unit, args.first, args.context, args.stride, args.batch_size)
-    with _aside(args.output_file) as path:
-        write(table, path)
+    kind_of(args.output_file)
+    with new_file(args.output_file) as path:
+        texts, model, tokenizer = _read(args)
+        table = score(model, tokenizer, texts, args.unit, args.first, args.context, args.stride, args.batch_size)
+        write_table(path, table.astype(object).where(table.notna(), None).to_dict("list"))
     return table.attrs
+
+
+def write_features(args: FeaturesArguments) -> tuple[int, ...]:
+    """
+    Writes the hidden states of the texts of `input_file` into `output_file`; returns their shape.
+
+    Raises:
+        OSError, ValueError: files, columns or a model that are not as they have to be; nothing is written.
+    """
+    write = {".npz": _write_npz, ".parquet": _write_parquet}.get(Path(args.output_file).suffix.lower())
+    if write is None:
+        raise ValueError(f"{args.output_file}: unknown kind of file, expected one of .npz, .parquet")
+    with new_file(args.output_file) as path:
+        texts, model, tokenizer = _read(args)
+        layers = args.layers or [model.config.num_hidden_layers]
+        table, states = features(
+            model, tokenizer, texts, layers, args.unit, args.context, args.stride, args.batch_size
+        )
+        write(table, states, layers, path)
+    return states.shape
 
 
 def _write_npz(table: pd.DataFrame, states: np.ndarray, layers: list[int], path: Path) -> None:
     """Numbers alone: an array of words would be as wide as the longest, and spans lead to them."""
-    with path.open("wb") as file:  # to a path, NumPy adds an ending
-        np.savez(file, **table.select_dtypes("number"), layers=layers, states=states)
+    np.savez(path, **table.select_dtypes("number"), layers=layers, states=states)
 
 
 def _write_parquet(table: pd.DataFrame, states: np.ndarray, layers: list[int], path: Path) -> None:
@@ -424,71 +441,28 @@ def _write_parquet(table: pd.DataFrame, states: np.ndarray, layers: list[int], p
     pq.write_table(columns, path)
 
 
-_FEATURE_WRITERS = {".npz": _write_npz, ".parquet": _write_parquet}
+def _read(args: InstrumentArguments) -> tuple[list[str], GPT1ForCausalLM, GPT1Tokenizer]:
+    texts = read_texts(args.input_file, args.text_column, args)
+    model, tokenizer = load_checkpoint(args.model, GPT1ForCausalLM, args.dtype)
+    return texts, model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
 
 
-def write_features(args: FeaturesArguments) -> tuple[int, ...]:
+def read_texts(path: str, column: str, tables: TableArguments) -> list[str]:
     """
-    Writes the hidden states of the texts of `input_file` into `output_file`; returns their shape.
+    The lines of a .txt file, or a table's column: an empty text for an empty line or cell.
 
     Raises:
-        OSError, ValueError: files, columns or a model that are not as they have to be; nothing is written.
-    """
-    write = _writer(args.output_file, _FEATURE_WRITERS)
-    texts = read_texts(args.input_file, args.text_column)
-    model, tokenizer = _load(args)
-    layers = args.layers or [model.config.num_hidden_layers]
-    table, states = features(model, tokenizer, texts, layers, args.unit, args.context, args.stride, args.batch_size)
-    with _aside(args.output_file) as path:
-        write(table, states, layers, path)
-    return states.shape
-
-
-def read_texts(path: str, column: str = "text") -> list[str]:
-    """
-    The lines of a .txt file, or a table's column.
-
-    Raises:
-        OSError, ValueError: no such file, one that cannot be read, no such column, or one that does not hold text.
+        OSError, ValueError: no such file, one that cannot be read or is empty, no such column, or one that holds
+            something else than text.
     """
     if Path(path).suffix.lower() == ".txt":
-        try:
-            with open(path, encoding="utf-8-sig") as lines:
-                return [line.removesuffix("\n") for line in lines]
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8: {error}") from error
-    rows = read_file(path)
-    if column not in rows.column_names:
-        raise ValueError(
-            f"{path} has no column '{column}'; its columns are {', '.join(rows.column_names)} (--text_column)"
-        )
-    texts = rows[column][:]
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"column '{column}' of {path} has a row that is not text")
+        texts = [line.rstrip("\r\n") for line in read_lines(path, tables.encoding)]
+    else:
+        table, texts = open_table(path, tables), []
+        for number, value in table.column(column):
+            texts.append(value if isinstance(value, str) else text_of(value))
+            if texts[-1] is None:
+                table.bad_rows.add(table.place(number), f"column {column!r} holds no text: {value!r}")
+    if not texts:
+        raise ValueError(f"{path} is empty: it has no data")
     return texts
-
-
-def _load(args: InstrumentArguments) -> tuple[GPT1ForCausalLM, GPT1Tokenizer]:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = GPT1ForCausalLM.from_pretrained(args.model, config=load_config(args.model), dtype=args.dtype)
-    return model.to(device), GPT1Tokenizer.from_pretrained(args.model, task_format=False)
-
-
-def _writer(path: str, writers: dict[str, Callable]) -> Callable:
-    ending = Path(path).suffix.lower()
-    if ending not in writers:
-        raise ValueError(f"{path}: unknown kind of file, expected one of {', '.join(writers)}")
-    return writers[ending]
-
-
-@contextmanager
-def _aside(output: str) -> Iterator[Path]:
-    """A path to write to, which becomes `output` once all is written."""
-    path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(path.name + ".part")
-    try:
-        yield aside
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -410,23 +410,27 @@ def test_the_packaged_model_is_the_default(tmp_path, capsys):
 def test_bad_input_is_one_line_and_leaves_nothing(checkpoint, tmp_path, capfd):
     good = write_texts(tmp_path / "texts.csv")
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
-    (tmp_path / "numbers.jsonl").write_text('{"text": 5}\n')
+    (tmp_path / "empty.txt").touch()
+    (tmp_path / "list.jsonl").write_text('{"text": 5}\n{"text": ["a"]}\n')
     (tmp_path / "missing.jsonl").write_text('{"text": "a"}\n{"text": null}\n')
     (tmp_path / "folder.csv").mkdir()
-    output = str(tmp_path / "out.csv")
+    output = str(tmp_path / "new" / "out.csv")
     cases = [
         ("no such file", "score", str(tmp_path / "none.csv"), output, []),
         ("No such file", "score", str(tmp_path / "none.txt"), output, []),
-        ("not UTF-8", "score", str(tmp_path / "latin.txt"), output, []),
-        ("no column 'body'; its columns are id, text", "score", good, output, ["--text_column", "body"]),
-        ("row that is not text", "score", str(tmp_path / "numbers.jsonl"), output, []),
-        ("row that is not text", "score", str(tmp_path / "missing.jsonl"), output, []),
-        ("expected one of .csv, .tsv, .jsonl, .parquet", "score", good, str(tmp_path / "out.xls"), []),
+        ("not UTF-8 text at byte 0; likely cp1252", "score", str(tmp_path / "latin.txt"), output, []),
+        ("is empty", "score", str(tmp_path / "empty.txt"), output, []),
+        ("no column 'body'; there are id, text", "score", good, output, ["--text_column", "body"]),
+        ("line 2: column 'text' holds no text: ['a']", "score", str(tmp_path / "list.jsonl"), output, []),
+        ("line 2: column 'text' holds no text: None", "score", str(tmp_path / "missing.jsonl"), output, []),
+        ("expected one of .csv", "score", good, str(tmp_path / "out.xls"), []),
         ("expected one of .npz, .parquet", "features", good, output, []),
         ("no checkpoint at", "score", good, output, ["--model", str(tmp_path / "none")]),
         ("from 2 to 32 tokens", "score", good, output, ["--context", "64"]),
         ("layers are from 0 to 3", "features", good, str(tmp_path / "out.npz"), ["--layers", "0", "7"]),
-        ("folder.csv", "score", good, str(tmp_path / "folder.csv"), []),
+        ("folder.csv is a folder", "score", good, str(tmp_path / "folder.csv"), []),
+        ("--output_file is --input_file", "score", good, good, []),
+        ("would shift text_index", "score", good, output, ["--skip_bad_rows", "True"]),
     ]
     for message, command, source, target, flags in cases:
         before = sorted(tmp_path.rglob("*"))
@@ -434,7 +438,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(checkpoint, tmp_path, capfd):
         arguments = [command, "--model", checkpoint, "--input_file", source, "--output_file", target, *flags]
         assert main(arguments) == 1, message
         captured = capfd.readouterr()
-        assert message in captured.err.splitlines()[-1], f"{message}: {captured.err}"
+        assert len(captured.err.splitlines()) == 1 and message in captured.err, f"{message}: {captured.err}"
         assert captured.out == "" and sorted(tmp_path.rglob("*")) == before, message
 
 
