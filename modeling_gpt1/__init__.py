@@ -19,6 +19,7 @@ from .modeling_gpt1 import (
     GPT1PreTrainedModel,
 )
 from .processor import optimize_for_inference
+from .scoring import features, score
 
 
 def _register() -> None:
@@ -48,5 +49,7 @@ __all__ = [
     "GPT1ForSimilarity",
     "GPT1Model",
     "GPT1PreTrainedModel",
+    "features",
     "optimize_for_inference",
+    "score",
 ]

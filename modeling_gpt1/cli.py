@@ -102,6 +102,21 @@ def _analyze(arguments: Sequence[str]) -> None:
     print(module.analyze(parsed), end="")
 
 
+def _score(arguments: Sequence[str]) -> None:
+    from .scoring import ScoreArguments, write_scores
+
+    (args,) = _parse("score", (ScoreArguments,), arguments)
+    print(json.dumps(write_scores(args), indent=2))
+
+
+def _features(arguments: Sequence[str]) -> None:
+    from .scoring import FeaturesArguments, write_features
+
+    (args,) = _parse("features", (FeaturesArguments,), arguments)
+    rows, layers, width = write_features(args)
+    print(f"wrote {args.output_file}: {rows} {args.unit}s, {layers} x {width} numbers each")
+
+
 def _train_tokenizer(arguments: Sequence[str]) -> None:
     from tokenization.report import train_tokenizer
     from tokenization.table_files import TableArguments
@@ -175,6 +190,8 @@ COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
     "finetune": (_finetune, "fine-tune a model on a task"),
     "predict": (_predict, "label texts with a fine-tuned model"),
     "generate": (_generate, "continue a text"),
+    "score": (_score, "surprisal of words and tokens"),
+    "features": (_features, "hidden states of words and texts"),
     "train-tokenizer": (_train_tokenizer, "learn a BPE from text"),
     "analyze": (_analyze, "look into language models"),
     "convert": (_convert, "weights and vocabulary between OpenAI's release, openai-gpt and gpt1"),

@@ -258,10 +258,12 @@ def normalizer() -> normalizers.Sequence:
     """Text as it comes to lower-case words between blanks; made once, which takes about a second."""
     return normalizers.Sequence(
         [
+            # First, and no Replace: `tokenizers` loses count of what a Replace inserts, or a map removes, at the start
+            normalizers.Prepend(" "),
             *normalizers_of_repair(),
-            normalizers.Strip(),
-            normalizers.Replace(Regex(r"\n\K\s+"), " "),  # of white space that holds line breaks one of them stays
-            normalizers.Prepend(" "),  # not a Replace: `tokenizers` loses count when one inserts at the very start
+            normalizers.Strip(left=False),
+            # of white space that holds line breaks one of them stays, and none at the start
+            normalizers.Replace(Regex(r"(?:\n|\A )\K\s+"), " "),
             *(normalizers.Replace(Regex(pattern), " ") for pattern in WordRules().in_order().values()),
             normalizers.Replace(Regex(r"\x{3a3}(?<=\p{L}\x{3a3})(?!\p{L})"), "ς"),  # as str.lower does at a word's end
             normalizers.Lowercase(),

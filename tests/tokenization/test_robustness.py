@@ -133,6 +133,13 @@ def test_offsets_cover_the_tokens(name, texts, tokenizer):
     assert right / total >= 0.99
 
 
+@pytest.mark.parametrize("start", ["\ufeff", "\x01\x02", "\x00\ufeff", "\x1b[31m\x7f", "\n\x0b ", "\u206a"], ids=ascii)
+def test_offsets_count_what_is_removed_at_the_start(start, tokenizer):
+    text = f"{start}hello there"
+    offsets = tokenizer(text, return_offsets_mapping=True).offset_mapping
+    assert [text[begin:end] for begin, end in offsets[-2:]] == ["hello", "there"]
+
+
 @pytest.mark.parametrize("text", [b"bytes", 5, None, ["a", None], ["a", b"b"], [1.5]])
 def test_what_is_no_text_is_refused(text, tokenizer):
     with pytest.raises((TypeError, ValueError)):
