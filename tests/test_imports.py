@@ -28,7 +28,7 @@ FLAT = {
 LAYERS = (
     {"tokenization"},
     {f"modeling_gpt1.{name}" for name in FLAT},
-    {f"modeling_gpt1.{name}" for name in ("loading", "convert", "processor", "quantization")},
+    {f"modeling_gpt1.{name}" for name in ("loading", "convert", "processor")},
     {f"modeling_gpt1.{name}" for name in ("training", "inference", "scoring", "analysis")},
     {"modeling_gpt1"},  # `__init__.py`, with the public names
     {"hub_upload"},
