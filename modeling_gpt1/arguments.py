@@ -69,7 +69,10 @@ class CommandParser(argparse.ArgumentParser):
         shown = [action for action in self._actions if action.help != argparse.SUPPRESS]
         by_dest = {action.dest: action for action in reversed(shown)}  # --x rather than the --no_x after it
         groups = {
-            "flags": [dest for dest in reversed(by_dest) if dest not in self.of_transformers],
+            "flags": sorted(
+                (dest for dest in reversed(by_dest) if dest not in self.of_transformers),
+                key=lambda dest: (not by_dest[dest].required, dest in ("help", argparse.SUPPRESS)),
+            ),
             "training": [dest for dest in COMMON if dest in self.of_transformers],
         }
         if self.shows_all:
@@ -117,9 +120,7 @@ def _name(action: argparse.Action) -> str:
     """`--flag VALUE`, or the name of a positional argument."""
     if not action.option_strings:
         return action.metavar or action.dest
-    flag = next(
-        (option for option in action.option_strings if "-" not in option.strip("-")), action.option_strings[-1]
-    )
+    flag = max(action.option_strings, key=lambda option: (option.startswith("--"), "_" in option))
     if action.nargs == 0:
         return flag
     value = "/".join(map(str, action.choices or ())) or {int: "N", float: "X"}.get(action.type, "TEXT")
