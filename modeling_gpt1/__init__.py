@@ -1,55 +1,33 @@
 """GPT-1 for transformers: configuration, model and heads, known to the Auto classes once this is imported."""
 
-import transformers
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-from tokenization import GPT1Tokenizer
-
-from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from .loading import GPT1_MINI
-from .modeling_gpt1 import (
-    AUTO_CLASSES,
-    GPT1ForCausalLM,
-    GPT1ForEntailment,
-    GPT1ForMaskedLM,
-    GPT1ForMultipleChoice,
-    GPT1ForSequenceClassification,
-    GPT1ForSimilarity,
-    GPT1Model,
-    GPT1PreTrainedModel,
-)
-from .processor import optimize_for_inference
-from .scoring import features, score
+import sys
+import sysconfig
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 
-def _register() -> None:
-    transformers.AutoConfig.register(GPT1Config.model_type, GPT1Config, exist_ok=True)
-    GPT1Config.register_for_auto_class()
-    for auto_class, models in AUTO_CLASSES.items():
-        # Where one Auto class serves several heads, the checkpoint's `architectures` chooses.
-        getattr(transformers, auto_class).register(GPT1Config, models if len(models) > 1 else models[0], exist_ok=True)
-        for model in models:
-            model.register_for_auto_class(auto_class)
-    # Trainer shifts the labels that it smooths (label_smoothing_factor) for the models of this list only.
-    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[GPT1Config.model_type] = GPT1ForCausalLM.__name__
-    transformers.AutoTokenizer.register(GPT1Config, fast_tokenizer_class=GPT1Tokenizer, exist_ok=True)
+__version__ = "0.1.0"
 
 
-_register()
+def load() -> None:
+    """Imports the public names, torch and transformers with them, and registers the classes with the Auto classes."""
+    from . import public
 
-__all__ = [
-    "GPT1_MINI",
-    "NAMED_CONFIGURATIONS",
-    "GPT1Config",
-    "GPT1ForCausalLM",
-    "GPT1ForEntailment",
-    "GPT1ForMaskedLM",
-    "GPT1ForMultipleChoice",
-    "GPT1ForSequenceClassification",
-    "GPT1ForSimilarity",
-    "GPT1Model",
-    "GPT1PreTrainedModel",
-    "features",
-    "optimize_for_inference",
-    "score",
-]
+    globals().update({name: getattr(public, name) for name in public.__all__}, __all__=public.__all__)
+
+
+def _starts_the_command() -> bool:
+    """
+    Whether this process is the `gpt1` command, which calls `load` itself, when it knows that it needs a model: its
+    help and its version are there at once. For an installation in an unusual place it is False, and that only slower.
+    """
+    if sys.argv[0] == "-m":  # Python is looking for the module to run
+        return sys.orig_argv[sys.orig_argv.index("-m") + 1 :][:1] == [__name__] if "-m" in sys.orig_argv else False
+    program = Path(sys.argv[0])
+    return program.stem == "gpt1" and program.parent == Path(sysconfig.get_path("scripts"))
+
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
+elif not _starts_the_command():
+    load()

@@ -13,19 +13,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from huggingface_hub.utils import logging as hub_logging
-from transformers import HfArgumentParser, TrainingArguments
+from . import __version__, load
+from .arguments import CommandParser, parse_dataclasses
+
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 
 def _parse(
     command: str, dataclasses: tuple[type, ...], arguments: Sequence[str], defaults: dict[str, Any] | None = None
 ) -> tuple[Any, ...]:
-    description = (dataclasses[0].__doc__ or "").strip()
-    parser = HfArgumentParser(dataclasses, prog=f"gpt1 {command}", description=description)
-    parser.set_defaults(**defaults or {})
-    return parser.parse_args_into_dataclasses(list(arguments), look_for_args_file=False)
+    return parse_dataclasses(command, dataclasses, arguments, COMMANDS[command].example, defaults)
+
+
+def _parser(command: str, description: str) -> CommandParser:
+    return CommandParser(command, description, COMMANDS[command].example)
 
 
 def _recorded(command: str, arguments: Sequence[str]) -> str:
@@ -63,7 +68,7 @@ def _pretrain(arguments: Sequence[str]) -> None:
     _publish(training_args, command=_recorded("pretrain", arguments))
 
 
-def _publish(args: TrainingArguments, **facts: Any) -> None:
+def _publish(args: "TrainingArguments", **facts: Any) -> None:
     """The model card of a run that has ended, and the push that `--push_to_hub` asks for."""
     from hub_upload import push, write_model_card
 
@@ -94,11 +99,11 @@ def _generate(arguments: Sequence[str]) -> None:
 def _analyze(arguments: Sequence[str]) -> None:
     from .analysis import ANALYSES
 
-    args = _choose(
-        "gpt1 analyze", "Look into language models: JSON, a table and a picture.", "ANALYSIS", ANALYSES, arguments
-    )
+    about = "Look into language models: JSON, a table and a picture."
+    args = _choose("analyze", about, "ANALYSIS", ANALYSES, COMMANDS["analyze"].example, arguments)
     module = import_module(f".analysis.{args.choice.replace('-', '_')}", __package__)
-    (parsed,) = _parse(f"analyze {args.choice}", (module.Arguments,), args.arguments)
+    command, example = f"analyze {args.choice}", f"--output_dir runs/{args.choice}"
+    (parsed,) = parse_dataclasses(command, (module.Arguments,), args.arguments, example)
     print(module.analyze(parsed), end="")
 
 
@@ -118,12 +123,7 @@ def _features(arguments: Sequence[str]) -> None:
 
 
 def _train_tokenizer(arguments: Sequence[str]) -> None:
-    from tokenization.report import train_tokenizer
-    from tokenization.table_files import TableArguments
-
-    parser = argparse.ArgumentParser(
-        prog="gpt1 train-tokenizer", description="Learn a BPE from text, by the words of the 2018 encoder."
-    )
+    parser = _parser("train-tokenizer", "Learn a BPE from text, by the words of the 2018 encoder.")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="text files, folders of them, or Hub data sets")
     parser.add_argument(
         "--output_dir", required=True, metavar="D", help="where it is written: a new or empty directory"
@@ -136,17 +136,16 @@ def _train_tokenizer(arguments: Sequence[str]) -> None:
     parser.add_argument("--encoding", help="of texts and tables (default: UTF-8, or what a byte-order mark says)")
     parser.add_argument("--skip_bad_rows", action="store_true", help="skip and count rows of another number of fields")
     args = vars(parser.parse_args(arguments))
+    from tokenization.report import train_tokenizer
+    from tokenization.table_files import TableArguments
+
     tables = TableArguments(**{field.name: args.pop(field.name) for field in fields(TableArguments)})
     report = train_tokenizer(**args, tables=tables, command=_recorded("train-tokenizer", arguments))
     print(json.dumps(report, indent=2))
 
 
 def _convert(arguments: Sequence[str]) -> None:
-    from .convert import convert
-
-    parser = argparse.ArgumentParser(
-        prog="gpt1 convert", description="Weights and vocabulary from one format to another, as a new checkpoint."
-    )
+    parser = _parser("convert", "Weights and vocabulary from one format to another, as a new checkpoint.")
     parser.add_argument(
         "source", metavar="SOURCE", help="the folder of OpenAI's release, or an openai-gpt or gpt1 checkpoint"
     )
@@ -154,11 +153,13 @@ def _convert(arguments: Sequence[str]) -> None:
     parser.add_argument("--to", choices=("gpt1", "openai-gpt"), default="gpt1", help="the format (default: gpt1)")
     parser.add_argument("--seed", type=int, default=42, help="of the special tokens' new embeddings (default: 42)")
     args = parser.parse_args(arguments)
+    from .convert import convert
+
     print(convert(args.source, args.output_dir, args.to, args.seed))
 
 
 def _push(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="gpt1 push", description="Put a model on the Hub: checked, in one commit.")
+    parser = _parser("push", "Put a model on the Hub: checked, in one commit.")
     parser.add_argument("directory", metavar="DIR", help="What finetune, Trainer or save_pretrained has written.")
     parser.add_argument("repo_id", metavar="REPO_ID", help="USER/NAME; created if it is not there.")
     parser.add_argument("--private", action="store_true", default=None, help="Create a private repository.")
@@ -185,44 +186,93 @@ def _push(arguments: Sequence[str]) -> None:
             print(part.url if part.committed else f"{part.url} has it all already: no new commit")
 
 
-COMMANDS: dict[str, tuple[Callable[[Sequence[str]], None], str]] = {
-    "pretrain": (_pretrain, "train a language model from texts"),
-    "finetune": (_finetune, "fine-tune a model on a task"),
-    "predict": (_predict, "label texts with a fine-tuned model"),
-    "generate": (_generate, "continue a text"),
-    "score": (_score, "surprisal of words and tokens"),
-    "features": (_features, "hidden states of words and texts"),
-    "train-tokenizer": (_train_tokenizer, "learn a BPE from text"),
-    "analyze": (_analyze, "look into language models"),
-    "convert": (_convert, "weights and vocabulary between OpenAI's release, openai-gpt and gpt1"),
-    "push": (_push, "put a model on the Hub"),
+def _info(arguments: Sequence[str]) -> None:
+    from .info import describe
+
+    parser = _parser("info", "What a checkpoint or a run is, from its files.")
+    parser.add_argument("directory", nargs="?", metavar="DIR", help="the packaged gpt1-mini if not given")
+    facts = describe(parser.parse_args(arguments).directory or Path(__file__).with_name("checkpoints") / "gpt1-mini")
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        print(f"{name:<{width}}  {fact}")
+
+
+class Command(NamedTuple):
+    """What runs, what it is for, and what stands after its name in a call that works."""
+
+    run: Callable[[Sequence[str]], None]
+    about: str
+    example: str
+
+
+COMMANDS: dict[str, Command] = {
+    "pretrain": Command(
+        _pretrain,
+        "train a language model from texts",
+        "--corpus books/ --validation_corpus held-out/ --config mini --output_dir runs/mini",
+    ),
+    "finetune": Command(
+        _finetune,
+        "fine-tune a model on a task",
+        "--task classification --train_file train.csv --validation_file validation.csv --output_dir runs/mine",
+    ),
+    "predict": Command(
+        _predict,
+        "label texts with a fine-tuned model",
+        '--model runs/mine --text "What a splendid little play!"',
+    ),
+    "generate": Command(
+        _generate,
+        "continue a text",
+        '--prompt "It was a bright cold day" --do_sample True',
+    ),
+    "score": Command(
+        _score, "surprisal of words and tokens", "--input_file texts.txt --output_file runs/surprisal.csv"
+    ),
+    "features": Command(
+        _features,
+        "hidden states of words and texts",
+        "--input_file texts.txt --output_file runs/states.parquet --layers 0 3 6",
+    ),
+    "train-tokenizer": Command(
+        _train_tokenizer, "learn a BPE from text", "books/ --num_merges 40000 --output_dir runs/tokenizer"
+    ),
+    "analyze": Command(_analyze, "look into language models", "induction --output_dir runs/induction"),
+    "convert": Command(
+        _convert,
+        "weights and vocabulary between OpenAI's release, openai-gpt and gpt1",
+        "finetune-transformer-lm/model runs/gpt1 --to gpt1",
+    ),
+    "info": Command(_info, "what a checkpoint or a run is", "runs/mine"),
+    "push": Command(_push, "put a model on the Hub", "runs/mine me/mine --private --dry_run"),
 }
+_LIGHT = ("info",)  # these read files alone, without a model
 
 
 def _choose(
-    prog: str, description: str, kind: str, choices: dict[str, str], arguments: Sequence[str] | None
+    command: str, description: str, kind: str, choices: dict[str, str], example: str, arguments: Sequence[str] | None
 ) -> argparse.Namespace:
     """The first argument, `choice`, one of `choices` (name to what it is), and the `arguments` that follow it."""
     width = max(map(len, choices))
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description=description,
-        epilog=f"{kind.lower()}:\n" + "\n".join(f"  {name:<{width}}  {about}" for name, about in choices.items()),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("choice", choices=choices, metavar=kind, help=f"`{prog} {kind} --help` tells its flags")
+    parser = CommandParser(command, description, example)
+    parser.epilog = f"{kind}:\n" + "\n".join(f"  {name:<{width}}  {about}" for name, about in choices.items())
+    if not command:
+        parser.add_argument("--version", action="version", version=f"gpt1 {__version__}", help="show the version")
+    about = f"one of those below; `{parser.prog} {kind} --help` tells its flags"
+    parser.add_argument("choice", choices=choices, metavar=kind, help=about)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit status (wrong usage leaves through `SystemExit(2)`, as argparse does)."""
-    about = {name: text for name, (_, text) in COMMANDS.items()}
-    args = _choose("gpt1", "GPT-1: train, use and share it.", "COMMAND", about, arguments)
-    run, _ = COMMANDS[args.choice]
-    hub_logging.set_verbosity_error()  # what fails for good is said once, below
+    about = {name: each.about for name, each in COMMANDS.items()}
+    example = f"generate {COMMANDS['generate'].example}"
+    args = _choose("", "GPT-1: train, use and share it.", "COMMAND", about, example, arguments)
     try:
-        run(args.arguments)
+        if args.choice not in _LIGHT and not {"-h", "--help"} & {*args.arguments}:
+            _prepare()
+        COMMANDS[args.choice].run(args.arguments)
     except KeyboardInterrupt as interrupt:
         print(f"gpt1 {args.choice}: interrupted {interrupt}".rstrip(), file=sys.stderr)
         return 130
@@ -233,3 +283,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"gpt1 {args.choice}: {message}", file=sys.stderr)
         return 1
     return 0
+
+
+def _prepare() -> None:
+    """What a command with a model needs: the classes registered, and the Hub's client that leaves its errors to us."""
+    from huggingface_hub.utils import logging
+
+    load()
+    logging.set_verbosity_error()  # what fails for good is said once, by `main`

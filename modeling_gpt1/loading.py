@@ -64,6 +64,8 @@ def load_config(model: str) -> GPT1Config:
         if not Path(model, "config.json").is_file():
             raise FileNotFoundError(f"{model} holds no checkpoint: it has no config.json")
     else:
+        if len(Path(model).parts) > 1 and Path(model).parent.is_dir():
+            raise FileNotFoundError(f"no checkpoint at {model}: there is no such directory")
         try:
             validate_repo_id(model)
         except HFValidationError:
@@ -71,7 +73,8 @@ def load_config(model: str) -> GPT1Config:
     try:
         return GPT1Config.from_pretrained(model)
     except OSError as error:
-        raise OSError(f"no checkpoint {model}, neither as a directory nor on the Hub: {error}") from error
+        cause = str(error).partition("\n")[0]
+        raise OSError(f"no checkpoint {model}: there is no such directory, and on the Hub: {cause}") from error
 
 
 def load_checkpoint(

@@ -29,10 +29,11 @@ LAYERS = (
     {"tokenization"},
     {f"modeling_gpt1.{name}" for name in FLAT},
     {f"modeling_gpt1.{name}" for name in ("loading", "convert", "processor")},
-    {f"modeling_gpt1.{name}" for name in ("training", "inference", "scoring", "analysis")},
+    {f"modeling_gpt1.{name}" for name in ("training", "inference", "scoring", "analysis", "info")},
+    {"modeling_gpt1.public"},
     {"modeling_gpt1"},  # `__init__.py`, with the public names
     {"hub_upload"},
-    {"modeling_gpt1.cli", "modeling_gpt1.__main__"},
+    {f"modeling_gpt1.{name}" for name in ("cli", "__main__", "arguments")},
 )
 # What the flat files may import besides each other and the standard library.
 PUBLIC = {"torch", "transformers"}
