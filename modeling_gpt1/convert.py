@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 import transformers
-from transformers import OpenAIGPTConfig, PreTrainedModel
+from transformers import GenerationConfig, OpenAIGPTConfig, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 
 from tokenization import GPT1Tokenizer
@@ -263,8 +263,10 @@ def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
             embedding.weight[vocabulary:] = rows
     for index, name in enumerate(SPECIAL_IDS):
         setattr(model.config, name, vocabulary + index)
-        if model.can_generate() and name in ("bos_token_id", "pad_token_id"):
-            setattr(model.generation_config, name, vocabulary + index)
+    model.config.eos_token_id = model.config.cls_token_id
+    if model.can_generate():
+        model.generation_config = GenerationConfig.from_model_config(model.config)
+        model.suppress_special_tokens()
     return model, tokenizer
 
 

@@ -427,6 +427,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         if not config.is_causal:
             raise ValueError("GPT1ForCausalLM needs is_causal=True; GPT1ForMaskedLM is the model for is_causal=False")
         super().__init__(config)
+        self.suppress_special_tokens()
 
     @can_return_tuple
     def forward(
@@ -467,6 +468,8 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         if labels is not None and shift_labels is None:
             is_padding_mask = isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
             targets = next_token_targets(labels, attention_mask[:, -labels.shape[1] :] if is_padding_mask else None)
+        if targets is not None and self.training:
+            self.learn_to_end(targets)
         if targets is not None and use_cache is None:
             use_cache = False
         outputs = self.model(

@@ -32,8 +32,9 @@ def encoded_anew_at_every_step(model, ids, mask, new_tokens, keep):
     for _ in range(new_tokens):
         while ids.shape[1] - start > LIMIT:
             start += LIMIT + 1 - keep
-        logits = model(ids[:, start:], attention_mask=mask[:, start:]).logits
-        ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
+        logits = model(ids[:, start:], attention_mask=mask[:, start:]).logits[:, -1:]
+        logits[..., [0, 96, 97, 98, 99]] = -torch.inf  # the special tokens
+        ids = torch.cat([ids, logits.argmax(-1)], 1)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
     return ids
 
