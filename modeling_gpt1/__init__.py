@@ -9,6 +9,7 @@ from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from .loading import GPT1_MINI
 from .modeling_gpt1 import (
     AUTO_CLASSES,
+    GPT1DoubleHeadsModel,
     GPT1ForCausalLM,
     GPT1ForEntailment,
     GPT1ForMaskedLM,
@@ -40,6 +41,7 @@ __all__ = [
     "GPT1_MINI",
     "NAMED_CONFIGURATIONS",
     "GPT1Config",
+    "GPT1DoubleHeadsModel",
     "GPT1ForCausalLM",
     "GPT1ForEntailment",
     "GPT1ForMaskedLM",

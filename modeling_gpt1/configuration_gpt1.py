@@ -198,6 +198,7 @@ class GPT1Config(PreTrainedConfig):
                 architecture if architecture in pair_heads else "GPT1ForSequenceClassification"
             ),
             "AutoModelForMultipleChoice": "GPT1ForMultipleChoice",
+            **({"AutoModelForPreTraining": architecture} if architecture == "GPT1DoubleHeadsModel" else {}),
         }
         return {"AutoConfig": "configuration_gpt1.GPT1Config"} | {
             auto_class: f"modeling_gpt1.{name}" for auto_class, name in heads.items()

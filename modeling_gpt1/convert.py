@@ -30,6 +30,7 @@ from . import modeling_gpt1
 from .configuration_gpt1 import GPT1Config
 from .loading import SPECIAL_IDS, check_vocabulary, find_tokenizer, load_checkpoint_model, load_config
 from .modeling_gpt1 import (
+    GPT1DoubleHeadsModel,
     GPT1ForCausalLM,
     GPT1ForMultipleChoice,
     GPT1ForSequenceClassification,
@@ -68,6 +69,7 @@ _OPENAI_GPT_CLASSES = {
     "GPT1ForSequenceClassification": "OpenAIGPTForSequenceClassification",
     "GPT1ForEntailment": "OpenAIGPTForSequenceClassification",
     "GPT1ForMultipleChoice": "OpenAIGPTDoubleHeadsModel",
+    "GPT1DoubleHeadsModel": "OpenAIGPTDoubleHeadsModel",
 }
 _ACTIVATIONS = {"gelu_new": "gelu"} | {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 # What openai-gpt has no use for, but hands back when the checkpoint returns.
@@ -297,7 +299,7 @@ def to_openai_gpt(model: GPT1PreTrainedModel) -> PreTrainedModel:
         raise ValueError(f"openai-gpt cannot express {', '.join(wrong)}")
 
     state_dict = rename_to_openai_gpt(model.state_dict())
-    if isinstance(model, GPT1ForMultipleChoice):
+    if isinstance(model, (GPT1ForMultipleChoice, GPT1DoubleHeadsModel)):
         for part in ("weight", "bias"):
             state_dict[CHOICE_HEAD + part] = state_dict.pop(f"score.{part}")
         state_dict["lm_head.weight"] = state_dict["transformer.tokens_embed.weight"]

@@ -69,8 +69,8 @@ class GPT1GenerationMixin(GenerationMixin):
 
     `generation_config.suppress_tokens` lists the special tokens. The end token is one of them, and no text ends before
     `max_new_tokens`, until the model is taught it: until it is among the targets of a training step, or a call of
-    `generate` names it (`eos_token_id=...`). An adapter that was trained apart cannot change the list of the model that
-    it is loaded into: there, name it.
+    `generate` names it (`eos_token_id=...`). An adapter cannot change the list of the model that it is loaded into:
+    there, name it.
 
     Beyond the model's positions, where a text does not fit any more, the last `window_keep` of
     `max_position_embeddings` tokens are encoded anew, as a text of their own that grows until it does not fit in turn.
@@ -89,10 +89,10 @@ class GPT1GenerationMixin(GenerationMixin):
         ends = as_list(self.config.eos_token_id)
         if torch.compiler.is_compiling():  # which cannot look into the targets, and so counts as such a step
             kept = special_token_ids(self.config)
-        elif set(kept := self.generation_config.suppress_tokens or []).isdisjoint(ends):
-            return
-        elif not any((targets == end).any() for end in ends):
-            return
+        else:
+            kept = self.generation_config.suppress_tokens or []
+            if not any(end in kept and (targets == end).any() for end in ends):
+                return
         self.generation_config.suppress_tokens = [token for token in kept if token not in ends]
 
     def adjust_generation_fn(self, *args, **kwargs) -> None:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from transformers.modeling_outputs import CausalLMOutputWithPast, MaskedLMOutput
+from transformers.models.openai.modeling_openai import OpenAIGPTDoubleHeadsModelOutput
 from transformers.utils import ModelOutput
 
 
@@ -153,14 +154,14 @@ def loss_and_logits(
     The cross-entropy of a language model's output layer, and its logits.
 
     Args:
-        head: the output layer, from states `(batch, length, hidden_size)` to logits.
-        states (`torch.FloatTensor` of shape `(batch, length, hidden_size)`).
-        targets (`torch.LongTensor` of shape `(batch, length)`): the token that each state predicts, -100 ignored.
+        head: the output layer, from states to logits.
+        states (`torch.FloatTensor` of shape `(..., length, hidden_size)`).
+        targets (`torch.LongTensor` of shape `(..., length)`): the token that each state predicts, -100 ignored.
         num_items_in_batch (`torch.Tensor` or `int`, *optional*): what divides the sum; the targets' number by default.
         skip_logits (`bool`): whether a plain head's loss is computed without them.
 
     Returns:
-        The loss, and the logits `(batch, length, vocab_size)` or, where they were skipped, a function that computes
+        The loss, and the logits `(..., length, vocab_size)` or, where they were skipped, a function that computes
         them.
     """
     if num_items_in_batch is None:
@@ -169,7 +170,7 @@ def loss_and_logits(
         token_weights = upcast(states.new_ones(())) / num_items_in_batch
         return token_loss(states, head.weight, targets, token_weights), lambda: head(states)
     logits = head(states)
-    total = F.cross_entropy(upcast(logits).flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    total = F.cross_entropy(upcast(logits).flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=IGNORED)
     return total / num_items_in_batch, logits
 
 
@@ -241,6 +242,10 @@ class GPT1CausalLMOutput(LogitsOnDemand, CausalLMOutputWithPast):
     """transformers' output; in a training step, the logits are computed only if they are asked for."""
 
 
+class GPT1DoubleHeadsOutput(LogitsOnDemand, OpenAIGPTDoubleHeadsModelOutput):
+    """openai-gpt's output; in a training step, the language model's logits are computed only if they are asked for."""
+
+
 class GPT1MaskedLMOutput(LogitsOnDemand, MaskedLMOutput):
     """transformers' output; in a training step, the logits are computed only if they are asked for."""
 
@@ -248,6 +253,7 @@ class GPT1MaskedLMOutput(LogitsOnDemand, MaskedLMOutput):
 __all__ = [
     "IGNORED",
     "GPT1CausalLMOutput",
+    "GPT1DoubleHeadsOutput",
     "GPT1MaskedLMOutput",
     "TokenLoss",
     "embedding_matrix",

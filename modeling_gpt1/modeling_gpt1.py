@@ -36,8 +36,18 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_gpt1 import GPT1Config
 from .dropout_gpt1 import GPT1Dropout, attention_with_dropout_forward, eager_attention_forward
 from .generation_gpt1 import GPT1GenerationMixin, positions_of_tokens
+from .inputs_gpt1 import (
+    check_length,
+    choices_shape,
+    last_real,
+    last_real_state,
+    real_tokens,
+    refuse_unknown,
+    swapped_order,
+)
 from .losses_gpt1 import (
     GPT1CausalLMOutput,
+    GPT1DoubleHeadsOutput,
     GPT1MaskedLMOutput,
     embedding_matrix,
     loss_and_logits,
@@ -282,15 +292,6 @@ class GPT1Model(GPT1PreTrainedModel):
             return F.embedding(position_ids, self.dropout(self.embed_positions.weight))
         return self.embed_positions(position_ids)
 
-    def _check_length(self, length: int) -> None:
-        if length == 0:
-            raise ValueError("the input is empty: it needs a token at least")
-        if length > self.config.max_position_embeddings:
-            raise ValueError(
-                f"the input is {length} tokens long, the model takes at most "
-                f"{self.config.max_position_embeddings} (max_position_embeddings)"
-            )
-
     def _is_right_padded(self, attention_mask: torch.Tensor | None) -> bool:
         """
         Whether padding only ends rows, and so comes after all that a causal model's tokens see: without a mask for it
@@ -331,9 +332,12 @@ class GPT1Model(GPT1PreTrainedModel):
             [`GPT1ModelOutput`], `last_hidden_state` of shape `(batch, length, hidden_size)`.
 
         Raises:
+            TypeError: an argument that another model takes, or a misspelt one.
             ValueError: neither or both of `input_ids` and `inputs_embeds`, an input that is empty or longer than
                 `config.max_position_embeddings`, or a token id outside the vocabulary (on CPU).
         """
+        if not torch.compiler.is_compiling():
+            refuse_unknown(kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         length = (input_ids if input_ids is not None else inputs_embeds).shape[1]
@@ -341,7 +345,7 @@ class GPT1Model(GPT1PreTrainedModel):
         # Packed rows bring their own positions and may be longer than any one text in them.
         packed = position_ids is not None and past_key_values is None
         if not packed and not torch.compiler.is_compiling():
-            self._check_length(past_length + length)
+            check_length(self.config, past_length + length)
 
         matrix = None
         if self.config.embedding_dropout_type == "matrix" and self.training:
@@ -370,7 +374,7 @@ class GPT1Model(GPT1PreTrainedModel):
         try:
             hidden_states = inputs_embeds + self._positions(position_ids, matrix is not None).to(inputs_embeds.dtype)
         except IndexError:
-            self._check_length(position_ids.max().item() + 1)
+            check_length(self.config, position_ids.max().item() + 1)
             raise
         if token_type_ids is not None:
             hidden_states = hidden_states + self._embed(token_type_ids, matrix)
@@ -551,25 +555,6 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         self.score = nn.Linear(config.hidden_size, num_scores)
         self.post_init()
 
-    def _real_tokens(
-        self,
-        input_ids: torch.LongTensor | None,
-        attention_mask: torch.Tensor | None,
-        inputs_embeds: torch.FloatTensor | None,
-    ) -> torch.BoolTensor:
-        """Where the input holds tokens, not padding; without a mask, `pad_token_id` tells."""
-        if input_ids is not None:
-            self.model._check_length(input_ids.shape[-1])
-        if attention_mask is not None:
-            return attention_mask.bool()
-        if input_ids is None:
-            if inputs_embeds is None:
-                raise ValueError("pass exactly one of input_ids and inputs_embeds")
-            return torch.ones(inputs_embeds.shape[:-1], dtype=torch.bool, device=inputs_embeds.device)
-        if self.config.pad_token_id is None:
-            return torch.ones_like(input_ids, dtype=torch.bool)
-        return input_ids != self.config.pad_token_id
-
     def _output(
         self,
         outputs: GPT1ModelOutput,
@@ -637,12 +622,6 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         return F.cross_entropy(scores, labels.flatten(), label_smoothing=smoothing)
 
 
-def last_real_state(states: torch.Tensor, real: torch.BoolTensor) -> torch.Tensor:
-    """The states `(rows, hidden_size)` at the last real token of each row of `(rows, length, hidden_size)`."""
-    last = real.shape[1] - 1 - real.flip(1).int().argmax(1)
-    return states[torch.arange(len(states), device=states.device), last]
-
-
 class GPT1ForSequenceClassification(GPT1TaskModel):
     """Classification of `start text extract` (paper, section 3.3); regression if `num_labels` is 1; multi-label."""
 
@@ -671,7 +650,7 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
         Returns:
             [`GPT1TaskOutput`], `logits` of shape `(batch, num_labels)`.
         """
-        real = self._real_tokens(input_ids, attention_mask, inputs_embeds)
+        real = real_tokens(self.config, input_ids, attention_mask, inputs_embeds)
         lm_labels = kwargs.pop("lm_labels", None)
         lm_labels = input_ids if lm_labels is None else lm_labels
         kwargs["use_cache"] = False
@@ -723,7 +702,7 @@ class GPT1ForSimilarity(GPT1TaskModel):
         if kwargs.get("inputs_embeds") is not None or kwargs.get("position_ids") is not None:
             raise ValueError("GPT1ForSimilarity reorders tokens: it needs input_ids, without position_ids")
         lm_labels = kwargs.pop("lm_labels", None)
-        real = self._real_tokens(input_ids, attention_mask, None)
+        real = real_tokens(self.config, input_ids, attention_mask, None)
         swap = swapped_order(input_ids, real, self.config.sep_token_id)
 
         def both(tensor: torch.Tensor | None) -> torch.Tensor | None:
@@ -737,40 +716,6 @@ class GPT1ForSimilarity(GPT1TaskModel):
         logits = self.score(self.dropout(first + second))
         lm_terms = partial(row_terms, states, both(input_ids if lm_labels is None else lm_labels), real)
         return self._output(outputs, logits, labels, lm_terms)
-
-
-def swapped_order(input_ids: torch.LongTensor, real: torch.BoolTensor, sep_token_id: int | None) -> torch.LongTensor:
-    """
-    Which position each position of `start B delimiter A extract` comes from in `start A delimiter B extract`.
-
-    The first delimiter of a row divides it. Padding on either side stays where it is.
-
-    Args:
-        input_ids (`torch.LongTensor` of shape `(batch, length)`): encoded pairs.
-        real (`torch.BoolTensor` of shape `(batch, length)`): False at padding.
-        sep_token_id (`int`, *optional*): the delimiter.
-
-    Returns:
-        `torch.LongTensor` of shape `(batch, length)`, an index for `gather`.
-
-    Raises:
-        ValueError: a row without a delimiter.
-    """
-    is_delimiter = (input_ids == sep_token_id) & real if sep_token_id is not None else torch.zeros_like(real)
-    if not torch.compiler.is_compiling() and not is_delimiter.any(1).all():
-        raise ValueError(
-            f"GPT1ForSimilarity needs pairs with a delimiter token (sep_token_id {sep_token_id}) in every row; "
-            "encode them as tokenizer(text, text_pair) with a tokenizer of task_format=True"
-        )
-    positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-    start = real.int().argmax(1, keepdim=True)
-    extract = start + real.sum(1, keepdim=True) - 1
-    delimiter = is_delimiter.int().argmax(1, keepdim=True)
-    new_delimiter = start + extract - delimiter  # B, as long as from the delimiter to the extract token, comes first
-    source = torch.where(positions < new_delimiter, positions + delimiter - start, positions - new_delimiter + start)
-    source = torch.where(positions == new_delimiter, delimiter, source)
-    moved = (positions > start) & (positions < extract)
-    return torch.where(moved, source, positions)
 
 
 class GPT1ForMultipleChoice(GPT1TaskModel):
@@ -812,12 +757,8 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         Raises:
             ValueError: an input without the dimension of the choices.
         """
-        shape = (input_ids if input_ids is not None else inputs_embeds).shape
-        if len(shape) != (3 if input_ids is not None else 4):
-            raise ValueError(
-                f"GPT1ForMultipleChoice takes input_ids of shape (batch, choices, length), got {tuple(shape)}"
-            )
-        real = self._real_tokens(input_ids, attention_mask, inputs_embeds)
+        shape = choices_shape("GPT1ForMultipleChoice", input_ids, inputs_embeds)
+        real = real_tokens(self.config, input_ids, attention_mask, inputs_embeds)
         lm_labels = kwargs.pop("lm_labels", None)
         lm_labels = input_ids if lm_labels is None else lm_labels
 
@@ -863,6 +804,76 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         return self._class_loss(logits, labels)
 
 
+class GPT1DoubleHeadsModel(GPT1ForCausalLM):
+    """
+    A language model that also chooses among its rows: the call of `OpenAIGPTDoubleHeadsModel`, for dialogue models.
+
+    Its checkpoints are [`GPT1ForCausalLM`]'s and [`GPT1ForMultipleChoice`]'s as well; the former generates.
+    """
+
+    accepts_loss_kwargs = False  # both losses are means over a batch
+    _openai_gpt_head = "OpenAIGPTDoubleHeadsModel"
+
+    def __init__(self, config: GPT1Config):
+        super().__init__(config)
+        self.dropout = GPT1Dropout(config.classifier_dropout)
+        self.score = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        mc_token_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        mc_labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> GPT1DoubleHeadsOutput:
+        r"""
+        Args, with `(batch, choices, length)` in place of [`GPT1Model.forward`]'s `(batch, length)`:
+            mc_token_ids (`torch.LongTensor` of shape `(batch, choices)`, *optional*):
+                where each choice is read; its last real token by default.
+            labels (`torch.LongTensor` of shape `(batch, choices, length)`, *optional*): shifted here, -100 ignored.
+            mc_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): the right choice.
+
+        Returns:
+            [`GPT1DoubleHeadsOutput`]: `loss` of the language model, `mc_loss`, `logits` of shape
+            `(batch, choices, length, vocab_size)`, `mc_logits` of shape `(batch, choices)`.
+
+        Raises:
+            ValueError: an input without the dimension of the choices.
+        """
+        shape = choices_shape("GPT1DoubleHeadsModel", input_ids, inputs_embeds)
+        ids, mask, types, positions, embeds, targets = (
+            None if tensor is None else tensor.flatten(0, 1)
+            for tensor in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, labels)
+        )
+        kwargs["use_cache"] = False
+        outputs = self.model(ids, mask, positions, None, embeds, types, **kwargs)
+        states = outputs.last_hidden_state = outputs.last_hidden_state.unflatten(0, shape[:2])
+        if targets is not None:
+            targets = next_token_targets(targets, mask).view(shape)
+            if self.training:
+                self.learn_to_end(targets)
+        loss, logits = self._loss_and_logits(outputs, targets, slice(None), None, None)
+        if mc_token_ids is None:
+            mc_token_ids = last_real(real_tokens(self.config, ids, mask, embeds)).view(shape[:2])
+        extract = states.gather(2, mc_token_ids[..., None, None].expand(-1, -1, 1, states.shape[-1])).squeeze(2)
+        mc_logits = self.score(extract * self.dropout(torch.ones_like(extract[:, :1]))).squeeze(-1)
+        return GPT1DoubleHeadsOutput(
+            loss=loss,
+            mc_loss=None if mc_labels is None else F.cross_entropy(upcast(mc_logits), mc_labels.flatten()),
+            logits=logits,
+            mc_logits=mc_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
 # transformers' Auto classes, by which a checkpoint's copy of this file is loaded where the package is not installed
 AUTO_CLASSES: dict[str, tuple[type[GPT1PreTrainedModel], ...]] = {
     "AutoModel": (GPT1Model,),
@@ -870,6 +881,7 @@ AUTO_CLASSES: dict[str, tuple[type[GPT1PreTrainedModel], ...]] = {
     "AutoModelForMaskedLM": (GPT1ForMaskedLM,),
     "AutoModelForSequenceClassification": (GPT1ForSequenceClassification, GPT1ForEntailment, GPT1ForSimilarity),
     "AutoModelForMultipleChoice": (GPT1ForMultipleChoice,),
+    "AutoModelForPreTraining": (GPT1DoubleHeadsModel,),
 }
 
 __all__ = [
@@ -882,4 +894,5 @@ __all__ = [
     "GPT1ForEntailment",
     "GPT1ForSimilarity",
     "GPT1ForMultipleChoice",
+    "GPT1DoubleHeadsModel",
 ]
