@@ -2,6 +2,7 @@
 
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import is_peft_available
 
 from tokenization import GPT1Tokenizer
 
@@ -33,6 +34,10 @@ def _register() -> None:
     # Trainer shifts the labels that it smooths (label_smoothing_factor) for the models of this list only.
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[GPT1Config.model_type] = GPT1ForCausalLM.__name__
     transformers.AutoTokenizer.register(GPT1Config, fast_tokenizer_class=GPT1Tokenizer, exist_ok=True)
+    if is_peft_available():
+        from . import adapters
+
+        adapters.register()
 
 
 _register()

@@ -7,6 +7,8 @@ from difflib import get_close_matches
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from transformers.cache_utils import Cache
 from transformers.utils import TransformersKwargs
 
 from .configuration_gpt1 import GPT1Config
@@ -84,6 +86,20 @@ def real_tokens(
     return input_ids != config.pad_token_id
 
 
+def seen_and_own(
+    real: torch.BoolTensor, rows: torch.Tensor, past_key_values: Cache | None
+) -> tuple[torch.BoolTensor, torch.BoolTensor]:
+    """
+    Which tokens are real of all that are seen and of the rows' own, `(rows, past length + length)` and
+    `(rows, length)`, by what [`real_tokens`] gives for either.
+    """
+    if past_key_values is None:
+        return real, real
+    length = rows.shape[1]
+    missing = past_key_values.get_seq_length() + length - real.shape[1]
+    return F.pad(real, (missing, 0), value=True), real[:, -length:]
+
+
 def last_real(real: torch.BoolTensor) -> torch.LongTensor:
     """The position `(rows,)` of the last real token of each row of `(rows, length)`."""
     return real.shape[1] - 1 - real.flip(1).int().argmax(1)
@@ -91,7 +107,7 @@ def last_real(real: torch.BoolTensor) -> torch.LongTensor:
 
 def last_real_state(states: torch.Tensor, real: torch.BoolTensor) -> torch.Tensor:
     """The states `(rows, hidden_size)` at the last real token of each row of `(rows, length, hidden_size)`."""
-    return states[torch.arange(len(states), device=states.device), last_real(real)]
+    return states[torch.arange(states.shape[0], device=states.device), last_real(real)]
 
 
 def swapped_order(input_ids: torch.LongTensor, real: torch.BoolTensor, sep_token_id: int | None) -> torch.LongTensor:
@@ -147,6 +163,7 @@ __all__ = [
     "check_length",
     "choices_shape",
     "refuse_unknown",
+    "seen_and_own",
     "last_real",
     "last_real_state",
     "real_tokens",

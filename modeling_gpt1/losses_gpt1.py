@@ -1,14 +1,20 @@
 """
 The language-modeling losses: L1 (paper, equation 1) without ever holding all logits, the targets of a row and their
-weights, and logits that are computed only when somebody asks for them.
+weights; and the models' outputs, with logits that are computed only when somebody asks for them.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers.modeling_outputs import CausalLMOutputWithPast, MaskedLMOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    SequenceClassifierOutput,
+)
 from transformers.models.openai.modeling_openai import OpenAIGPTDoubleHeadsModelOutput
 from transformers.utils import ModelOutput
 
@@ -206,6 +212,30 @@ def row_terms(
     return states, targets, mean_over_rows(targets, states.dtype)
 
 
+@dataclass
+class GPT1ModelOutput(BaseModelOutputWithPast):
+    """
+    Adds to transformers' output:
+        token_embeddings (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`):
+            with `embedding_dropout_type="matrix"`, while training, the token embeddings of this pass, entries of which
+            are dropped: an output layer that is tied to them uses the same.
+    """
+
+    token_embeddings: torch.FloatTensor | None = None
+
+
+@dataclass
+class GPT1TaskOutput(SequenceClassifierOutput):
+    """
+    Adds to transformers' output:
+        task_loss (`torch.FloatTensor` of shape `()`): the supervised loss L2, when `labels` are given.
+        lm_loss (`torch.FloatTensor` of shape `()`): the auxiliary language-modeling loss L1, while training.
+    """
+
+    task_loss: torch.FloatTensor | None = None
+    lm_loss: torch.FloatTensor | None = None
+
+
 class LogitsOnDemand(ModelOutput):
     """
     An output whose `logits` may be given as a function, called once, when the logits are first asked for: as an
@@ -255,6 +285,8 @@ __all__ = [
     "GPT1CausalLMOutput",
     "GPT1DoubleHeadsOutput",
     "GPT1MaskedLMOutput",
+    "GPT1ModelOutput",
+    "GPT1TaskOutput",
     "TokenLoss",
     "embedding_matrix",
     "is_plain",

@@ -12,7 +12,6 @@ References:
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,10 +22,6 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPast,
-    SequenceClassifierOutput,
-)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
@@ -43,12 +38,15 @@ from .inputs_gpt1 import (
     last_real_state,
     real_tokens,
     refuse_unknown,
+    seen_and_own,
     swapped_order,
 )
 from .losses_gpt1 import (
     GPT1CausalLMOutput,
     GPT1DoubleHeadsOutput,
     GPT1MaskedLMOutput,
+    GPT1ModelOutput,
+    GPT1TaskOutput,
     embedding_matrix,
     loss_and_logits,
     next_token_targets,
@@ -61,30 +59,6 @@ from .packed_choices_gpt1 import PackedChoices, can_pack
 
 
 logger = logging.get_logger(__name__)
-
-
-@dataclass
-class GPT1ModelOutput(BaseModelOutputWithPast):
-    """
-    Adds to transformers' output:
-        token_embeddings (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`):
-            with `embedding_dropout_type="matrix"`, while training, the token embeddings of this pass, entries of which
-            are dropped: an output layer that is tied to them uses the same.
-    """
-
-    token_embeddings: torch.FloatTensor | None = None
-
-
-@dataclass
-class GPT1TaskOutput(SequenceClassifierOutput):
-    """
-    Adds to transformers' output:
-        task_loss (`torch.FloatTensor` of shape `()`): the supervised loss L2, when `labels` are given.
-        lm_loss (`torch.FloatTensor` of shape `()`): the auxiliary language-modeling loss L1, while training.
-    """
-
-    task_loss: torch.FloatTensor | None = None
-    lm_loss: torch.FloatTensor | None = None
 
 
 class GPT1TaskKwargs(TransformersKwargs, total=False):
@@ -637,6 +611,7 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
         inputs_embeds: torch.FloatTensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         labels: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[GPT1TaskKwargs],
     ) -> GPT1TaskOutput:
         r"""
@@ -651,10 +626,11 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
             [`GPT1TaskOutput`], `logits` of shape `(batch, num_labels)`.
         """
         real = real_tokens(self.config, input_ids, attention_mask, inputs_embeds)
+        seen, real = seen_and_own(real, input_ids if inputs_embeds is None else inputs_embeds, past_key_values)
         lm_labels = kwargs.pop("lm_labels", None)
         lm_labels = input_ids if lm_labels is None else lm_labels
         kwargs["use_cache"] = False
-        outputs = self.model(input_ids, real, position_ids, None, inputs_embeds, token_type_ids, **kwargs)
+        outputs = self.model(input_ids, seen, position_ids, past_key_values, inputs_embeds, token_type_ids, **kwargs)
         states = outputs.last_hidden_state
         logits = self.score(self.dropout(last_real_state(states, real)))
         lm_terms = None if lm_labels is None else partial(row_terms, states, lm_labels, real)
@@ -683,6 +659,7 @@ class GPT1ForSimilarity(GPT1TaskModel):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         labels: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[GPT1TaskKwargs],
     ) -> GPT1TaskOutput:
         r"""
@@ -699,19 +676,23 @@ class GPT1ForSimilarity(GPT1TaskModel):
         Raises:
             ValueError: a row without a delimiter token, or `inputs_embeds` or `position_ids`.
         """
-        if kwargs.get("inputs_embeds") is not None or kwargs.get("position_ids") is not None:
+        if kwargs.pop("inputs_embeds", None) is not None or kwargs.pop("position_ids", None) is not None:
             raise ValueError("GPT1ForSimilarity reorders tokens: it needs input_ids, without position_ids")
         lm_labels = kwargs.pop("lm_labels", None)
         real = real_tokens(self.config, input_ids, attention_mask, None)
+        seen, real = seen_and_own(real, input_ids, past_key_values)
         swap = swapped_order(input_ids, real, self.config.sep_token_id)
+        if past_key_values is not None:  # both orders have the same past
+            past_key_values.reorder_cache(torch.arange(len(real), device=real.device).repeat(2))
 
         def both(tensor: torch.Tensor | None) -> torch.Tensor | None:
             return None if tensor is None else torch.cat((tensor, tensor.gather(1, swap)))
 
         kwargs["use_cache"] = False
-        real = torch.cat((real, real))
-        outputs = self.model(both(input_ids), real, token_type_ids=both(token_type_ids), **kwargs)
-        states = outputs.last_hidden_state
+        outputs = self.model(
+            both(input_ids), torch.cat((seen, seen)), None, past_key_values, None, both(token_type_ids), **kwargs
+        )
+        states, real = outputs.last_hidden_state, torch.cat((real, real))
         first, second = last_real_state(states, real).chunk(2)
         logits = self.score(self.dropout(first + second))
         lm_terms = partial(row_terms, states, both(input_ids if lm_labels is None else lm_labels), real)
