@@ -113,12 +113,14 @@ class GPT1GenerationMixin(GenerationMixin):
         next_sequence_length: int | None = None,
         past_key_values: DynamicCache | None = None,
         attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
         is_first_iteration: bool = False,
         window_keep: float = 0.5,
         **kwargs,
     ) -> dict:
         """
-        As in transformers, with the last window of a text that is longer than the model's positions.
+        As in transformers, with the last window of a text that is longer than the model's positions. `inputs_embeds`
+        are the beginning of that text, in place of ids or beside them.
 
         Raises:
             ValueError: `window_keep`, an argument of `generate`, is not between 0 and 1; assisted generation, which
@@ -126,7 +128,9 @@ class GPT1GenerationMixin(GenerationMixin):
         """
         if not 0 < window_keep < 1:
             raise ValueError(f"window_keep is the part of a window that is kept, between 0 and 1, not {window_keep}")
-        limit, length = self.config.max_position_embeddings, input_ids.shape[1]
+        limit = self.config.max_position_embeddings
+        whole = attention_mask if attention_mask is not None else kwargs.get("position_ids")
+        length = (input_ids if whole is None else whole).shape[1]  # of embeddings and ids
         if length > limit:
             if not is_first_iteration and (next_sequence_length or 1) > 1:
                 raise ValueError(f"assisted generation ends at {limit} tokens (max_position_embeddings)")
@@ -139,6 +143,10 @@ class GPT1GenerationMixin(GenerationMixin):
                     past_key_values.layers = growing_layers(self.config)
                 elif past_key_values is not None:
                     past_key_values.reset()
+                if inputs_embeds is not None:
+                    new = input_ids[:, input_ids.shape[1] - (length - inputs_embeds.shape[1]) :]
+                    inputs_embeds = torch.cat((inputs_embeds, self.get_input_embeddings()(new)), 1)
+                    is_first_iteration = True  # which is when transformers reads embeddings
             kwargs.pop("position_ids", None)  # which count from the beginning of the text
             if attention_mask is not None:
                 attention_mask = attention_mask[:, -window:]
@@ -148,7 +156,8 @@ class GPT1GenerationMixin(GenerationMixin):
             next_sequence_length,
             past_key_values,
             attention_mask,
-            is_first_iteration=is_first_iteration,
+            inputs_embeds,
+            is_first_iteration,
             **kwargs,
         )
 

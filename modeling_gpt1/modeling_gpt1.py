@@ -693,8 +693,7 @@ class GPT1ForSimilarity(GPT1TaskModel):
             both(input_ids), torch.cat((seen, seen)), None, past_key_values, None, both(token_type_ids), **kwargs
         )
         states, real = outputs.last_hidden_state, torch.cat((real, real))
-        first, second = last_real_state(states, real).chunk(2)
-        logits = self.score(self.dropout(first + second))
+        logits = self.score(self.dropout(last_real_state(states, real).unflatten(0, (2, -1)).sum(0)))
         lm_terms = partial(row_terms, states, both(input_ids if lm_labels is None else lm_labels), real)
         return self._output(outputs, logits, labels, lm_terms)
 
