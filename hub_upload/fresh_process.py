@@ -60,7 +60,7 @@ for name in names.split():
     with torch.inference_mode():
         answers[f"{name}.hidden"] = model.base_model(ids)[0].float().contiguous()
         if not info["missing_keys"] and not info["mismatched_keys"] and model.base_model is not model:
-            inputs = ids.expand(1, 2, -1) if name == "AutoModelForMultipleChoice" else ids
+            inputs = ids.expand(1, 2, -1) if name in ("AutoModelForMultipleChoice", "AutoModelForPreTraining") else ids
             answers[f"{name}.logits"] = model(inputs)[0].float().contiguous()
 save_file(answers, output)
 """
@@ -92,7 +92,8 @@ def compare(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
         if f"{auto_class}.logits" in answers or (own and here is not here.base_model):
             outputs["logits"] = here
         for output, module in outputs.items():
-            inputs = ids.expand(1, 2, -1) if output == "logits" and auto_class.endswith("MultipleChoice") else ids
+            choices = auto_class in ("AutoModelForMultipleChoice", "AutoModelForPreTraining")
+            inputs = ids.expand(1, 2, -1) if output == "logits" and choices else ids
             with torch.inference_mode():
                 expected = module(inputs.to(here.device))[0].float().cpu()
             answer = answers.get(f"{auto_class}.{output}")

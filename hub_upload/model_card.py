@@ -98,6 +98,9 @@ _KINDS = {
     "GPT1ForEntailment": _Kind("text-classification", "A classifier of pairs of texts", _CLASSIFY, _PAIR),
     "GPT1ForSimilarity": _Kind("text-classification", "A symmetric comparison of two texts", _CLASSIFY, _PAIR),
     "GPT1ForMultipleChoice": _Kind("multiple-choice", "A chooser among answers", _CHOOSE, ""),
+    "GPT1DoubleHeadsModel": _Kind(
+        "text-generation", "A language model and a chooser among answers", _GENERATE, f'"{_PROMPT}"', _PROMPT
+    ),
 }
 
 

@@ -120,6 +120,8 @@ class GPT1Config(PreTrainedConfig):
         bos_token_id, sep_token_id, cls_token_id, pad_token_id (`int`, *optional*):
             `_start_`, `_delimiter_`, `_classify_` (the extract token) and `<pad>`. Negative numbers count from the
             end of the vocabulary; by default they are its last four entries, in this order.
+        eos_token_id (`int` or `list[int]`, *optional*):
+            The paper's end token, which is the extract token: `cls_token_id` when unset.
 
     Raises:
         ValueError: heads that do not divide the width, a probability outside [0, 1], or a size below one.
@@ -183,6 +185,8 @@ class GPT1Config(PreTrainedConfig):
             token_id = getattr(self, name)
             if token_id is not None and token_id < 0:
                 setattr(self, name, self.vocab_size + token_id)
+        if self.eos_token_id is None:
+            self.eos_token_id = self.cls_token_id
         # What was saved may point at another repository or know one class only; the code travels with every
         # checkpoint, so the map is always this one.
         kwargs.pop("auto_map", None)
@@ -201,6 +205,7 @@ class GPT1Config(PreTrainedConfig):
                 architecture if architecture in pair_heads else "GPT1ForSequenceClassification"
             ),
             "AutoModelForMultipleChoice": "GPT1ForMultipleChoice",
+            **({"AutoModelForPreTraining": architecture} if architecture == "GPT1DoubleHeadsModel" else {}),
         }
         return {"AutoConfig": "configuration_gpt1.GPT1Config"} | {
             auto_class: f"modeling_gpt1.{name}" for auto_class, name in heads.items()

@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 import transformers
-from transformers import OpenAIGPTConfig, PreTrainedModel
+from transformers import GenerationConfig, OpenAIGPTConfig, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 
 from tokenization import GPT1Tokenizer
@@ -30,6 +30,7 @@ from . import modeling_gpt1
 from .configuration_gpt1 import GPT1Config
 from .loading import SPECIAL_IDS, check_vocabulary, checkpoint, find_tokenizer, load_checkpoint_model, load_config
 from .modeling_gpt1 import (
+    GPT1DoubleHeadsModel,
     GPT1ForCausalLM,
     GPT1ForMultipleChoice,
     GPT1ForSequenceClassification,
@@ -68,6 +69,7 @@ _OPENAI_GPT_CLASSES = {
     "GPT1ForSequenceClassification": "OpenAIGPTForSequenceClassification",
     "GPT1ForEntailment": "OpenAIGPTForSequenceClassification",
     "GPT1ForMultipleChoice": "OpenAIGPTDoubleHeadsModel",
+    "GPT1DoubleHeadsModel": "OpenAIGPTDoubleHeadsModel",
 }
 _ACTIVATIONS = {"gelu_new": "gelu"} | {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
 # What openai-gpt has no use for, but hands back when the checkpoint returns.
@@ -265,8 +267,10 @@ def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
             embedding.weight[vocabulary:] = rows
     for index, name in enumerate(SPECIAL_IDS):
         setattr(model.config, name, vocabulary + index)
-        if model.can_generate() and name in ("bos_token_id", "pad_token_id"):
-            setattr(model.generation_config, name, vocabulary + index)
+    model.config.eos_token_id = model.config.cls_token_id
+    if model.can_generate():
+        model.generation_config = GenerationConfig.from_model_config(model.config)
+        model.suppress_special_tokens()
     return model, tokenizer
 
 
@@ -297,7 +301,7 @@ def to_openai_gpt(model: GPT1PreTrainedModel) -> PreTrainedModel:
         raise ValueError(f"openai-gpt cannot express {', '.join(wrong)}")
 
     state_dict = rename_to_openai_gpt(model.state_dict())
-    if isinstance(model, GPT1ForMultipleChoice):
+    if isinstance(model, (GPT1ForMultipleChoice, GPT1DoubleHeadsModel)):
         for part in ("weight", "bias"):
             state_dict[CHOICE_HEAD + part] = state_dict.pop(f"score.{part}")
         state_dict["lm_head.weight"] = state_dict["transformer.tokens_embed.weight"]

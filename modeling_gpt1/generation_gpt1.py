@@ -1,10 +1,11 @@
 """
-Generation beyond the model's positions, by a window that slides, and a cache with room for the tokens to come.
+Generation of text alone, without special tokens; beyond the model's positions, by a window that slides; from a cache
+with room for the tokens to come.
 """
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
-from transformers.generation import GenerationMixin, MaxLengthCriteria, StoppingCriteriaList
+from transformers.generation import GenerationConfig, GenerationMixin, MaxLengthCriteria, StoppingCriteriaList
 
 from .configuration_gpt1 import GPT1Config
 
@@ -12,6 +13,17 @@ from .configuration_gpt1 import GPT1Config
 def positions_of_tokens(attention_mask: torch.Tensor) -> torch.LongTensor:
     """Positions `(batch, length)` that count the tokens of a mask of that shape, and not its padding."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def as_list(token_id: int | list[int] | None) -> list[int]:
+    """The ids of a field that holds one, some or none."""
+    return token_id if isinstance(token_id, list) else [] if token_id is None else [token_id]
+
+
+def special_token_ids(config: GPT1Config) -> list[int]:
+    """The special tokens, which no text holds."""
+    names = ("unk_token_id", "bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")
+    return [token_id for name in names if (token_id := getattr(config, name)) is not None]
 
 
 class GrowingLayer(DynamicLayer):
@@ -53,12 +65,47 @@ def growing_layers(config: GPT1Config) -> list[DynamicLayer]:
 
 class GPT1GenerationMixin(GenerationMixin):
     """
-    `generate` to any length.
+    `generate` to any length, and of no special token.
+
+    `generation_config.suppress_tokens` lists the special tokens. The end token is one of them, and no text ends before
+    `max_new_tokens`, until the model is taught it: until it is among the targets of a training step, or a call of
+    `generate` names it (`eos_token_id=...`). An adapter cannot change the list of the model that it is loaded into:
+    there, name it.
 
     Beyond the model's positions, where a text does not fit any more, the last `window_keep` of
     `max_position_embeddings` tokens are encoded anew, as a text of their own that grows until it does not fit in turn.
     What a token is predicted from thus depends on the length of the text alone.
     """
+
+    def suppress_special_tokens(self) -> None:
+        """Completes a `generation_config` that does not say which token ends a text, or which never occur in one."""
+        if self.generation_config.eos_token_id is None:
+            self.generation_config.eos_token_id = self.config.eos_token_id
+        if self.generation_config.suppress_tokens is None:
+            self.generation_config.suppress_tokens = special_token_ids(self.config)
+
+    def learn_to_end(self, targets: torch.LongTensor) -> None:
+        """Lets the end token through once a training step has it among its targets, `(batch, length)`."""
+        ends = as_list(self.config.eos_token_id)
+        if torch.compiler.is_compiling():  # which cannot look into the targets, and so counts as such a step
+            kept = special_token_ids(self.config)
+        else:
+            kept = self.generation_config.suppress_tokens or []
+            if not any(end in kept and (targets == end).any() for end in ends):
+                return
+        self.generation_config.suppress_tokens = [token for token in kept if token not in ends]
+
+    def adjust_generation_fn(self, *args, **kwargs) -> None:
+        """As in transformers: the `generation_config` of a checkpoint, completed where it is older than this."""
+        super().adjust_generation_fn(*args, **kwargs)
+        self.suppress_special_tokens()
+
+    def _prepare_generation_config(self, generation_config: GenerationConfig | None, **kwargs) -> tuple:
+        prepared, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
+        if prepared.suppress_tokens is not None and "suppress_tokens" not in kwargs:
+            named = as_list(kwargs.get("eos_token_id"))
+            prepared.suppress_tokens = [token for token in prepared.suppress_tokens if token not in named]
+        return prepared, model_kwargs
 
     def prepare_inputs_for_generation(
         self,
@@ -66,12 +113,14 @@ class GPT1GenerationMixin(GenerationMixin):
         next_sequence_length: int | None = None,
         past_key_values: DynamicCache | None = None,
         attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
         is_first_iteration: bool = False,
         window_keep: float = 0.5,
         **kwargs,
     ) -> dict:
         """
-        As in transformers, with the last window of a text that is longer than the model's positions.
+        As in transformers, with the last window of a text that is longer than the model's positions. `inputs_embeds`
+        are the beginning of that text, in place of ids or beside them.
 
         Raises:
             ValueError: `window_keep`, an argument of `generate`, is not between 0 and 1; assisted generation, which
@@ -79,7 +128,9 @@ class GPT1GenerationMixin(GenerationMixin):
         """
         if not 0 < window_keep < 1:
             raise ValueError(f"window_keep is the part of a window that is kept, between 0 and 1, not {window_keep}")
-        limit, length = self.config.max_position_embeddings, input_ids.shape[1]
+        limit = self.config.max_position_embeddings
+        whole = attention_mask if attention_mask is not None else kwargs.get("position_ids")
+        length = (input_ids if whole is None else whole).shape[1]  # of embeddings and ids
         if length > limit:
             if not is_first_iteration and (next_sequence_length or 1) > 1:
                 raise ValueError(f"assisted generation ends at {limit} tokens (max_position_embeddings)")
@@ -92,6 +143,10 @@ class GPT1GenerationMixin(GenerationMixin):
                     past_key_values.layers = growing_layers(self.config)
                 elif past_key_values is not None:
                     past_key_values.reset()
+                if inputs_embeds is not None:
+                    new = input_ids[:, input_ids.shape[1] - (length - inputs_embeds.shape[1]) :]
+                    inputs_embeds = torch.cat((inputs_embeds, self.get_input_embeddings()(new)), 1)
+                    is_first_iteration = True  # which is when transformers reads embeddings
             kwargs.pop("position_ids", None)  # which count from the beginning of the text
             if attention_mask is not None:
                 attention_mask = attention_mask[:, -window:]
@@ -101,7 +156,8 @@ class GPT1GenerationMixin(GenerationMixin):
             next_sequence_length,
             past_key_values,
             attention_mask,
-            is_first_iteration=is_first_iteration,
+            inputs_embeds,
+            is_first_iteration,
             **kwargs,
         )
 

@@ -191,7 +191,7 @@ def load_tokenizer_and_config(model: str) -> tuple[PreTrainedTokenizerBase, GPT1
 
 def set_special_tokens(config: GPT1Config, tokenizer: PreTrainedTokenizerBase) -> None:
     """Writes the tokenizer's special tokens into the configuration."""
-    for name in ("bos", "sep", "cls", "pad", "unk"):
+    for name in ("bos", "sep", "cls", "eos", "pad", "unk"):
         setattr(config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
 
 

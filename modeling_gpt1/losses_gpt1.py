@@ -1,14 +1,21 @@
 """
 The language-modeling losses: L1 (paper, equation 1) without ever holding all logits, the targets of a row and their
-weights, and logits that are computed only when somebody asks for them.
+weights; and the models' outputs, with logits that are computed only when somebody asks for them.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from transformers.modeling_outputs import CausalLMOutputWithPast, MaskedLMOutput
+from transformers.modeling_outputs import (
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    MaskedLMOutput,
+    SequenceClassifierOutput,
+)
+from transformers.models.openai.modeling_openai import OpenAIGPTDoubleHeadsModelOutput
 from transformers.utils import ModelOutput
 
 
@@ -169,15 +176,15 @@ def loss_and_logits(
     The cross-entropy of a language model's output layer, and its logits.
 
     Args:
-        head: the output layer, from states `(batch, length, hidden_size)` to logits.
-        states (`torch.FloatTensor` of shape `(batch, length, hidden_size)`).
-        targets (`torch.LongTensor` of shape `(batch, length)`): the token that each state predicts, -100 ignored.
+        head: the output layer, from states to logits.
+        states (`torch.FloatTensor` of shape `(..., length, hidden_size)`).
+        targets (`torch.LongTensor` of shape `(..., length)`): the token that each state predicts, -100 ignored.
         num_items_in_batch (`torch.Tensor` or `int`, *optional*): what divides the sum; the targets' number by default.
         skip_logits (`bool`): whether a plain head's loss is computed without them.
         select (`bool`, *optional*): as in [`token_loss`].
 
     Returns:
-        The loss, and the logits `(batch, length, vocab_size)` or, where they were skipped, a function that computes
+        The loss, and the logits `(..., length, vocab_size)` or, where they were skipped, a function that computes
         them.
     """
     if num_items_in_batch is None:
@@ -186,7 +193,7 @@ def loss_and_logits(
         token_weights = upcast(states.new_ones(())) / num_items_in_batch
         return token_loss(states, head.weight, targets, token_weights, select), lambda: head(states)
     logits = head(states)
-    total = F.cross_entropy(upcast(logits).flatten(0, 1), targets.flatten(), reduction="sum", ignore_index=IGNORED)
+    total = F.cross_entropy(upcast(logits).flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=IGNORED)
     return total / num_items_in_batch, logits
 
 
@@ -220,6 +227,30 @@ def row_terms(
     """
     targets = next_token_targets(labels.masked_fill(~real, IGNORED), real)
     return states, targets, mean_over_rows(targets, states.dtype)
+
+
+@dataclass
+class GPT1ModelOutput(BaseModelOutputWithPast):
+    """
+    Adds to transformers' output:
+        token_embeddings (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`):
+            with `embedding_dropout_type="matrix"`, while training, the token embeddings of this pass, entries of which
+            are dropped: an output layer that is tied to them uses the same.
+    """
+
+    token_embeddings: torch.FloatTensor | None = None
+
+
+@dataclass
+class GPT1TaskOutput(SequenceClassifierOutput):
+    """
+    Adds to transformers' output:
+        task_loss (`torch.FloatTensor` of shape `()`): the supervised loss L2, when `labels` are given.
+        lm_loss (`torch.FloatTensor` of shape `()`): the auxiliary language-modeling loss L1, while training.
+    """
+
+    task_loss: torch.FloatTensor | None = None
+    lm_loss: torch.FloatTensor | None = None
 
 
 class LogitsOnDemand(ModelOutput):
@@ -258,6 +289,10 @@ class GPT1CausalLMOutput(LogitsOnDemand, CausalLMOutputWithPast):
     """transformers' output; in a training step, the logits are computed only if they are asked for."""
 
 
+class GPT1DoubleHeadsOutput(LogitsOnDemand, OpenAIGPTDoubleHeadsModelOutput):
+    """openai-gpt's output; in a training step, the language model's logits are computed only if they are asked for."""
+
+
 class GPT1MaskedLMOutput(LogitsOnDemand, MaskedLMOutput):
     """transformers' output; in a training step, the logits are computed only if they are asked for."""
 
@@ -265,7 +300,10 @@ class GPT1MaskedLMOutput(LogitsOnDemand, MaskedLMOutput):
 __all__ = [
     "IGNORED",
     "GPT1CausalLMOutput",
+    "GPT1DoubleHeadsOutput",
     "GPT1MaskedLMOutput",
+    "GPT1ModelOutput",
+    "GPT1TaskOutput",
     "TokenLoss",
     "embedding_matrix",
     "is_plain",

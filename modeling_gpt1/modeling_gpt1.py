@@ -12,7 +12,6 @@ References:
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -23,10 +22,6 @@ from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
 from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import (
-    BaseModelOutputWithPast,
-    SequenceClassifierOutput,
-)
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
@@ -36,9 +31,22 @@ from transformers.utils.output_capturing import capture_outputs
 from .configuration_gpt1 import GPT1Config
 from .dropout_gpt1 import GPT1Dropout, attention_with_dropout_forward, eager_attention_forward
 from .generation_gpt1 import GPT1GenerationMixin, positions_of_tokens
+from .inputs_gpt1 import (
+    check_length,
+    choices_shape,
+    last_real,
+    last_real_state,
+    real_tokens,
+    refuse_unknown,
+    seen_and_own,
+    swapped_order,
+)
 from .losses_gpt1 import (
     GPT1CausalLMOutput,
+    GPT1DoubleHeadsOutput,
     GPT1MaskedLMOutput,
+    GPT1ModelOutput,
+    GPT1TaskOutput,
     embedding_matrix,
     loss_and_logits,
     next_token_targets,
@@ -51,30 +59,6 @@ from .packed_choices_gpt1 import PackedChoices, can_pack
 
 
 logger = logging.get_logger(__name__)
-
-
-@dataclass
-class GPT1ModelOutput(BaseModelOutputWithPast):
-    """
-    Adds to transformers' output:
-        token_embeddings (`torch.FloatTensor` of shape `(vocab_size, hidden_size)`):
-            with `embedding_dropout_type="matrix"`, while training, the token embeddings of this pass, entries of which
-            are dropped: an output layer that is tied to them uses the same.
-    """
-
-    token_embeddings: torch.FloatTensor | None = None
-
-
-@dataclass
-class GPT1TaskOutput(SequenceClassifierOutput):
-    """
-    Adds to transformers' output:
-        task_loss (`torch.FloatTensor` of shape `()`): the supervised loss L2, when `labels` are given.
-        lm_loss (`torch.FloatTensor` of shape `()`): the auxiliary language-modeling loss L1, while training.
-    """
-
-    task_loss: torch.FloatTensor | None = None
-    lm_loss: torch.FloatTensor | None = None
 
 
 class GPT1TaskKwargs(TransformersKwargs, total=False):
@@ -283,15 +267,6 @@ class GPT1Model(GPT1PreTrainedModel):
             return F.embedding(position_ids, self.dropout(self.embed_positions.weight))
         return self.embed_positions(position_ids)
 
-    def _check_length(self, length: int) -> None:
-        if length == 0:
-            raise ValueError("the input is empty: it needs a token at least")
-        if length > self.config.max_position_embeddings:
-            raise ValueError(
-                f"the input is {length} tokens long, the model takes at most "
-                f"{self.config.max_position_embeddings} (max_position_embeddings)"
-            )
-
     def _is_right_padded(self, attention_mask: torch.Tensor | None) -> bool:
         """
         Whether padding only ends rows, and so comes after all that a causal model's tokens see: without a mask for it
@@ -332,9 +307,12 @@ class GPT1Model(GPT1PreTrainedModel):
             [`GPT1ModelOutput`], `last_hidden_state` of shape `(batch, length, hidden_size)`.
 
         Raises:
+            TypeError: an argument that another model takes, or a misspelt one.
             ValueError: neither or both of `input_ids` and `inputs_embeds`, an input that is empty or longer than
                 `config.max_position_embeddings`, or a token id outside the vocabulary (on CPU).
         """
+        if not torch.compiler.is_compiling():
+            refuse_unknown(kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         length = (input_ids if input_ids is not None else inputs_embeds).shape[1]
@@ -342,7 +320,7 @@ class GPT1Model(GPT1PreTrainedModel):
         # Packed rows bring their own positions and may be longer than any one text in them.
         packed = position_ids is not None and past_key_values is None
         if not packed and not torch.compiler.is_compiling():
-            self._check_length(past_length + length)
+            check_length(self.config, past_length + length)
 
         matrix = None
         if self.config.embedding_dropout_type == "matrix" and self.training:
@@ -371,7 +349,7 @@ class GPT1Model(GPT1PreTrainedModel):
         try:
             hidden_states = inputs_embeds + self._positions(position_ids, matrix is not None).to(inputs_embeds.dtype)
         except IndexError:
-            self._check_length(position_ids.max().item() + 1)
+            check_length(self.config, position_ids.max().item() + 1)
             raise
         if token_type_ids is not None:
             hidden_states = hidden_states + self._embed(token_type_ids, matrix)
@@ -429,6 +407,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         if not config.is_causal:
             raise ValueError("GPT1ForCausalLM needs is_causal=True; GPT1ForMaskedLM is the model for is_causal=False")
         super().__init__(config)
+        self.suppress_special_tokens()
 
     @can_return_tuple
     def forward(
@@ -469,6 +448,8 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         if labels is not None and targets is None:
             is_padding_mask = isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
             targets = next_token_targets(labels, attention_mask[:, -labels.shape[1] :] if is_padding_mask else None)
+        if targets is not None and self.training:
+            self.learn_to_end(targets)
         if targets is not None and use_cache is None:
             use_cache = False
         outputs = self.model(
@@ -550,25 +531,6 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         self.score = nn.Linear(config.hidden_size, num_scores)
         self.post_init()
 
-    def _real_tokens(
-        self,
-        input_ids: torch.LongTensor | None,
-        attention_mask: torch.Tensor | None,
-        inputs_embeds: torch.FloatTensor | None,
-    ) -> torch.BoolTensor:
-        """Where the input holds tokens, not padding; without a mask, `pad_token_id` tells."""
-        if input_ids is not None:
-            self.model._check_length(input_ids.shape[-1])
-        if attention_mask is not None:
-            return attention_mask.bool()
-        if input_ids is None:
-            if inputs_embeds is None:
-                raise ValueError("pass exactly one of input_ids and inputs_embeds")
-            return torch.ones(inputs_embeds.shape[:-1], dtype=torch.bool, device=inputs_embeds.device)
-        if self.config.pad_token_id is None:
-            return torch.ones_like(input_ids, dtype=torch.bool)
-        return input_ids != self.config.pad_token_id
-
     def _output(
         self,
         outputs: GPT1ModelOutput,
@@ -636,12 +598,6 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         return F.cross_entropy(scores, labels.flatten(), label_smoothing=smoothing)
 
 
-def last_real_state(states: torch.Tensor, real: torch.BoolTensor) -> torch.Tensor:
-    """The states `(rows, hidden_size)` at the last real token of each row of `(rows, length, hidden_size)`."""
-    last = real.shape[1] - 1 - real.flip(1).int().argmax(1)
-    return states[torch.arange(len(states), device=states.device), last]
-
-
 class GPT1ForSequenceClassification(GPT1TaskModel):
     """Classification of `start text extract` (paper, section 3.3); regression if `num_labels` is 1; multi-label."""
 
@@ -657,6 +613,7 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
         inputs_embeds: torch.FloatTensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         labels: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[GPT1TaskKwargs],
     ) -> GPT1TaskOutput:
         r"""
@@ -670,11 +627,12 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
         Returns:
             [`GPT1TaskOutput`], `logits` of shape `(batch, num_labels)`.
         """
-        real = self._real_tokens(input_ids, attention_mask, inputs_embeds)
+        real = real_tokens(self.config, input_ids, attention_mask, inputs_embeds)
+        seen, real = seen_and_own(real, input_ids if inputs_embeds is None else inputs_embeds, past_key_values)
         lm_labels = kwargs.pop("lm_labels", None)
         lm_labels = input_ids if lm_labels is None else lm_labels
         kwargs["use_cache"] = False
-        outputs = self.model(input_ids, real, position_ids, None, inputs_embeds, token_type_ids, **kwargs)
+        outputs = self.model(input_ids, seen, position_ids, past_key_values, inputs_embeds, token_type_ids, **kwargs)
         states = outputs.last_hidden_state
         logits = self.score(self.dropout(last_real_state(states, real)))
         lm_terms = None if lm_labels is None else partial(row_terms, states, lm_labels, real)
@@ -703,6 +661,7 @@ class GPT1ForSimilarity(GPT1TaskModel):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
         labels: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs: Unpack[GPT1TaskKwargs],
     ) -> GPT1TaskOutput:
         r"""
@@ -719,57 +678,26 @@ class GPT1ForSimilarity(GPT1TaskModel):
         Raises:
             ValueError: a row without a delimiter token, or `inputs_embeds` or `position_ids`.
         """
-        if kwargs.get("inputs_embeds") is not None or kwargs.get("position_ids") is not None:
+        if kwargs.pop("inputs_embeds", None) is not None or kwargs.pop("position_ids", None) is not None:
             raise ValueError("GPT1ForSimilarity reorders tokens: it needs input_ids, without position_ids")
         lm_labels = kwargs.pop("lm_labels", None)
-        real = self._real_tokens(input_ids, attention_mask, None)
+        real = real_tokens(self.config, input_ids, attention_mask, None)
+        seen, real = seen_and_own(real, input_ids, past_key_values)
         swap = swapped_order(input_ids, real, self.config.sep_token_id)
+        if past_key_values is not None:  # both orders have the same past
+            past_key_values.reorder_cache(torch.arange(len(real), device=real.device).repeat(2))
 
         def both(tensor: torch.Tensor | None) -> torch.Tensor | None:
             return None if tensor is None else torch.cat((tensor, tensor.gather(1, swap)))
 
         kwargs["use_cache"] = False
-        real = torch.cat((real, real))
-        outputs = self.model(both(input_ids), real, token_type_ids=both(token_type_ids), **kwargs)
-        states = outputs.last_hidden_state
-        first, second = last_real_state(states, real).chunk(2)
-        logits = self.score(self.dropout(first + second))
+        outputs = self.model(
+            both(input_ids), torch.cat((seen, seen)), None, past_key_values, None, both(token_type_ids), **kwargs
+        )
+        states, real = outputs.last_hidden_state, torch.cat((real, real))
+        logits = self.score(self.dropout(last_real_state(states, real).unflatten(0, (2, -1)).sum(0)))
         lm_terms = partial(row_terms, states, both(input_ids if lm_labels is None else lm_labels), real)
         return self._output(outputs, logits, labels, lm_terms)
-
-
-def swapped_order(input_ids: torch.LongTensor, real: torch.BoolTensor, sep_token_id: int | None) -> torch.LongTensor:
-    """
-    Which position each position of `start B delimiter A extract` comes from in `start A delimiter B extract`.
-
-    The first delimiter of a row divides it. Padding on either side stays where it is.
-
-    Args:
-        input_ids (`torch.LongTensor` of shape `(batch, length)`): encoded pairs.
-        real (`torch.BoolTensor` of shape `(batch, length)`): False at padding.
-        sep_token_id (`int`, *optional*): the delimiter.
-
-    Returns:
-        `torch.LongTensor` of shape `(batch, length)`, an index for `gather`.
-
-    Raises:
-        ValueError: a row without a delimiter.
-    """
-    is_delimiter = (input_ids == sep_token_id) & real if sep_token_id is not None else torch.zeros_like(real)
-    if not torch.compiler.is_compiling() and not is_delimiter.any(1).all():
-        raise ValueError(
-            f"GPT1ForSimilarity needs pairs with a delimiter token (sep_token_id {sep_token_id}) in every row; "
-            "encode them as tokenizer(text, text_pair) with a tokenizer of task_format=True"
-        )
-    positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-    start = real.int().argmax(1, keepdim=True)
-    extract = start + real.sum(1, keepdim=True) - 1
-    delimiter = is_delimiter.int().argmax(1, keepdim=True)
-    new_delimiter = start + extract - delimiter  # B, as long as from the delimiter to the extract token, comes first
-    source = torch.where(positions < new_delimiter, positions + delimiter - start, positions - new_delimiter + start)
-    source = torch.where(positions == new_delimiter, delimiter, source)
-    moved = (positions > start) & (positions < extract)
-    return torch.where(moved, source, positions)
 
 
 class GPT1ForMultipleChoice(GPT1TaskModel):
@@ -811,12 +739,8 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         Raises:
             ValueError: an input without the dimension of the choices.
         """
-        shape = (input_ids if input_ids is not None else inputs_embeds).shape
-        if len(shape) != (3 if input_ids is not None else 4):
-            raise ValueError(
-                f"GPT1ForMultipleChoice takes input_ids of shape (batch, choices, length), got {tuple(shape)}"
-            )
-        real = self._real_tokens(input_ids, attention_mask, inputs_embeds)
+        shape = choices_shape("GPT1ForMultipleChoice", input_ids, inputs_embeds)
+        real = real_tokens(self.config, input_ids, attention_mask, inputs_embeds)
         lm_labels = kwargs.pop("lm_labels", None)
         lm_labels = input_ids if lm_labels is None else lm_labels
 
@@ -862,6 +786,76 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         return self._class_loss(logits, labels)
 
 
+class GPT1DoubleHeadsModel(GPT1ForCausalLM):
+    """
+    A language model that also chooses among its rows: the call of `OpenAIGPTDoubleHeadsModel`, for dialogue models.
+
+    Its checkpoints are [`GPT1ForCausalLM`]'s and [`GPT1ForMultipleChoice`]'s as well; the former generates.
+    """
+
+    accepts_loss_kwargs = False  # both losses are means over a batch
+    _openai_gpt_head = "OpenAIGPTDoubleHeadsModel"
+
+    def __init__(self, config: GPT1Config):
+        super().__init__(config)
+        self.dropout = GPT1Dropout(config.classifier_dropout)
+        self.score = nn.Linear(config.hidden_size, 1)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        mc_token_ids: torch.LongTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        mc_labels: torch.LongTensor | None = None,
+        **kwargs: Unpack[TransformersKwargs],
+    ) -> GPT1DoubleHeadsOutput:
+        r"""
+        Args, with `(batch, choices, length)` in place of [`GPT1Model.forward`]'s `(batch, length)`:
+            mc_token_ids (`torch.LongTensor` of shape `(batch, choices)`, *optional*):
+                where each choice is read; its last real token by default.
+            labels (`torch.LongTensor` of shape `(batch, choices, length)`, *optional*): shifted here, -100 ignored.
+            mc_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): the right choice.
+
+        Returns:
+            [`GPT1DoubleHeadsOutput`]: `loss` of the language model, `mc_loss`, `logits` of shape
+            `(batch, choices, length, vocab_size)`, `mc_logits` of shape `(batch, choices)`.
+
+        Raises:
+            ValueError: an input without the dimension of the choices.
+        """
+        shape = choices_shape("GPT1DoubleHeadsModel", input_ids, inputs_embeds)
+        ids, mask, types, positions, embeds, targets = (
+            None if tensor is None else tensor.flatten(0, 1)
+            for tensor in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, labels)
+        )
+        kwargs["use_cache"] = False
+        outputs = self.model(ids, mask, positions, None, embeds, types, **kwargs)
+        states = outputs.last_hidden_state = outputs.last_hidden_state.unflatten(0, shape[:2])
+        if targets is not None:
+            targets = next_token_targets(targets, mask).view(shape)
+            if self.training:
+                self.learn_to_end(targets)
+        loss, logits = self._loss_and_logits(outputs, targets, slice(None), None, None)
+        if mc_token_ids is None:
+            mc_token_ids = last_real(real_tokens(self.config, ids, mask, embeds)).view(shape[:2])
+        extract = states.gather(2, mc_token_ids[..., None, None].expand(-1, -1, 1, states.shape[-1])).squeeze(2)
+        mc_logits = self.score(extract * self.dropout(torch.ones_like(extract[:, :1]))).squeeze(-1)
+        return GPT1DoubleHeadsOutput(
+            loss=loss,
+            mc_loss=None if mc_labels is None else F.cross_entropy(upcast(mc_logits), mc_labels.flatten()),
+            logits=logits,
+            mc_logits=mc_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+
 # transformers' Auto classes, by which a checkpoint's copy of this file is loaded where the package is not installed
 AUTO_CLASSES: dict[str, tuple[type[GPT1PreTrainedModel], ...]] = {
     "AutoModel": (GPT1Model,),
@@ -869,6 +863,7 @@ AUTO_CLASSES: dict[str, tuple[type[GPT1PreTrainedModel], ...]] = {
     "AutoModelForMaskedLM": (GPT1ForMaskedLM,),
     "AutoModelForSequenceClassification": (GPT1ForSequenceClassification, GPT1ForEntailment, GPT1ForSimilarity),
     "AutoModelForMultipleChoice": (GPT1ForMultipleChoice,),
+    "AutoModelForPreTraining": (GPT1DoubleHeadsModel,),
 }
 
 __all__ = [
@@ -881,4 +876,5 @@ __all__ = [
     "GPT1ForEntailment",
     "GPT1ForSimilarity",
     "GPT1ForMultipleChoice",
+    "GPT1DoubleHeadsModel",
 ]

@@ -2,6 +2,7 @@
 
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.utils import is_peft_available
 
 from tokenization import GPT1Tokenizer
 
@@ -9,6 +10,7 @@ from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from .loading import GPT1_MINI
 from .modeling_gpt1 import (
     AUTO_CLASSES,
+    GPT1DoubleHeadsModel,
     GPT1ForCausalLM,
     GPT1ForEntailment,
     GPT1ForMaskedLM,
@@ -33,6 +35,10 @@ def _register() -> None:
     # Trainer shifts the labels that it smooths (label_smoothing_factor) for the models of this list only.
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[GPT1Config.model_type] = GPT1ForCausalLM.__name__
     transformers.AutoTokenizer.register(GPT1Config, fast_tokenizer_class=GPT1Tokenizer, exist_ok=True)
+    if is_peft_available():
+        from . import adapters
+
+        adapters.register()
 
 
 _register()
@@ -41,6 +47,7 @@ __all__ = [
     "GPT1_MINI",
     "NAMED_CONFIGURATIONS",
     "GPT1Config",
+    "GPT1DoubleHeadsModel",
     "GPT1ForCausalLM",
     "GPT1ForEntailment",
     "GPT1ForMaskedLM",

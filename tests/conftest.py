@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from modeling_gpt1 import (
     GPT1Config,
+    GPT1DoubleHeadsModel,
     GPT1ForCausalLM,
     GPT1ForEntailment,
     GPT1ForMaskedLM,
@@ -31,6 +32,7 @@ FLAT_FILES = {
     "configuration_gpt1.py",
     "dropout_gpt1.py",
     "generation_gpt1.py",
+    "inputs_gpt1.py",
     "losses_gpt1.py",
     "modeling_gpt1.py",
     "openai_gpt.py",
@@ -52,7 +54,8 @@ for source, auto_class, revision in jobs:
     model = getattr(transformers, auto_class).from_pretrained(source, revision=revision, trust_remote_code=True)
     assert type(model).__module__.startswith("transformers_modules")
     ids = torch.tensor([tokenizer("A man sleeps.", "He's awake!")["input_ids"]])
-    values = model.eval()(ids.expand(1, 2, -1) if "Choice" in auto_class else ids)[0].flatten()[:5].tolist()
+    choices = auto_class in ("AutoModelForMultipleChoice", "AutoModelForPreTraining")
+    values = model.eval()(ids.expand(1, 2, -1) if choices else ids)[0].flatten()[:5].tolist()
     answers.append([type(model).__name__, ids.tolist(), values])
 for snippet in snippets:
     exec(snippet, {})
@@ -125,6 +128,7 @@ def auto_classes() -> dict[type[PreTrainedModel], str]:
         GPT1ForEntailment: "AutoModelForSequenceClassification",
         GPT1ForSimilarity: "AutoModelForSequenceClassification",
         GPT1ForMultipleChoice: "AutoModelForMultipleChoice",
+        GPT1DoubleHeadsModel: "AutoModelForPreTraining",
     }
 
 
@@ -169,7 +173,7 @@ def answer() -> Callable[[PreTrainedModel, PreTrainedTokenizerBase], list]:
 
     def of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list:
         ids = torch.tensor([tokenizer("A man sleeps.", "He's awake!")["input_ids"]])
-        inputs = ids.expand(1, 2, -1) if isinstance(model, GPT1ForMultipleChoice) else ids
+        inputs = ids.expand(1, 2, -1) if isinstance(model, (GPT1ForMultipleChoice, GPT1DoubleHeadsModel)) else ids
         with torch.inference_mode():
             values = model.eval()(inputs)[0].flatten()[:5].tolist()
         return [type(model).__name__, ids.tolist(), pytest.approx(values, abs=1e-6)]

@@ -73,6 +73,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
             kwargs["tokenizer_object"] = tokenizer_object
         for name, token in {"unk_token": "<unk>", **SPECIAL_TOKENS}.items():
             kwargs.setdefault(name, token)
+        kwargs.setdefault("eos_token", kwargs["cls_token"])  # the paper's end token is the extract token
         kwargs.setdefault("model_max_length", 512)
         kwargs.setdefault("model_input_names", self.model_input_names)
         kwargs.setdefault("clean_up_tokenization_spaces", False)  # the decoder has seen to it

@@ -31,8 +31,9 @@ def encoded_anew_at_every_step(model, ids, mask, new_tokens, keep):
     for _ in range(new_tokens):
         while ids.shape[1] - start > LIMIT:
             start += LIMIT + 1 - keep
-        logits = model(ids[:, start:], attention_mask=mask[:, start:]).logits
-        ids = torch.cat([ids, logits[:, -1:].argmax(-1)], 1)
+        logits = model(ids[:, start:], attention_mask=mask[:, start:]).logits[:, -1:]
+        logits[..., [0, 96, 97, 98, 99]] = -torch.inf  # the special tokens
+        ids = torch.cat([ids, logits.argmax(-1)], 1)
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
     return ids
 
@@ -134,3 +135,55 @@ def test_a_static_cache_compiles_to_one_graph(build):
         )
         assert got.tolist() == expected
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+
+
+@pytest.fixture
+def prompt(build):
+    """A model of 16 positions, a prompt, and its embeddings."""
+    model = build()
+    ids = torch.randint(1, 96, (2, 7))
+    return model, ids, model.get_input_embeddings()(ids)
+
+
+@pytest.mark.parametrize("new_tokens", [6, 40])
+@pytest.mark.parametrize("strategy", [{"do_sample": False}, {"num_beams": 3}, {"cache_implementation": "static"}])
+def test_embeddings_generate_what_their_ids_do(prompt, new_tokens, strategy):
+    model, ids, embeds = prompt
+    strategy = {"do_sample": False, "max_new_tokens": new_tokens} | strategy
+    mask = torch.ones_like(ids)
+    mask[1, :3] = 0
+    for given in ({}, {"attention_mask": mask}):
+        expected = model.generate(ids, **given, **strategy)
+        assert model.generate(inputs_embeds=embeds, **given, **strategy).tolist() == expected[:, 7:].tolist()
+        assert model.generate(ids, inputs_embeds=embeds, **given, **strategy).tolist() == expected.tolist()
+
+
+def test_past_the_limit_embeddings_of_no_token_stay(prompt):
+    """What is re-encoded is the embeddings that were given, as far as the window reaches back to them."""
+    model, ids, embeds = prompt
+    embeds = embeds + torch.randn_like(embeds)
+    generated = model.generate(inputs_embeds=embeds, do_sample=False, max_new_tokens=12)
+    text = embeds
+    for step in range(12):
+        start = 9 if text.shape[1] > LIMIT else 0
+        logits = model(inputs_embeds=text[:, start:]).logits[:, -1]
+        logits[:, [0, 96, 97, 98, 99]] = -torch.inf
+        assert generated[:, step].tolist() == logits.argmax(-1).tolist(), step
+        text = torch.cat((text, model.get_input_embeddings()(generated[:, step : step + 1])), 1)
+
+
+def test_every_way_gives_what_a_single_run_gives(tiny_config, spread):
+    model, draft = (
+        spread(GPT1ForCausalLM(tiny_config(num_hidden_layers=layers))).double().eval() for layers in (3, 1)
+    )
+    ids = torch.randint(1, 96, (1, 9))
+    options = {"do_sample": False, "max_new_tokens": 20}
+    expected = model.generate(ids, **options).tolist()
+    assert model.generate(ids, assistant_model=draft, **options).tolist() == expected
+    assert model.generate(ids, prompt_lookup_num_tokens=3, **options).tolist() == expected
+    assert model.generate(ids, cache_implementation="static", **options).tolist() == expected
+    longer = torch.cat((torch.randint(1, 96, (1, 12)), torch.nn.functional.pad(ids, (3, 0), value=99)))
+    mask = (longer != 99).long()
+    assert model.generate(longer, attention_mask=mask, **options)[1:, 3:].tolist() == expected
+    beams = model.generate(ids, num_beams=4, **options).tolist()
+    assert model.generate(longer, attention_mask=mask, num_beams=4, **options)[1:, 3:].tolist() == beams

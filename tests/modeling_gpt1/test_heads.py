@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+import re
 
 import pytest
 import torch
@@ -10,8 +11,10 @@ import torch.nn.functional as F
 from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 from modeling_gpt1 import (
+    GPT1DoubleHeadsModel,
     GPT1ForCausalLM,
     GPT1ForEntailment,
+    GPT1ForMaskedLM,
     GPT1ForMultipleChoice,
     GPT1ForSequenceClassification,
     GPT1ForSimilarity,
@@ -405,3 +408,36 @@ def test_saved_heads_load_through_their_auto_class(tiny_config, pad, tmp_path, h
     batch = batch_for(head_class, 4, pad)
     assert torch.equal(loaded.eval()(**batch).logits, model(**batch).logits)
     GPT1Model.from_pretrained(tmp_path)
+
+
+MODELS = [GPT1Model, GPT1ForCausalLM, GPT1ForMaskedLM, *HEADS, GPT1DoubleHeadsModel]
+MISTAKES = {
+    "label": "unknown argument 'label': did you mean 'labels'?",
+    "attention_masks": "unknown argument 'attention_masks': did you mean 'attention_mask'?",
+    "token_types_ids": "unknown argument 'token_types_ids': did you mean 'token_type_ids'?",
+    "past_key_value": "unknown argument 'past_key_value': did you mean 'past_key_values'?",
+    "mc_labels": "mc_labels are for GPT1DoubleHeadsModel; GPT1ForMultipleChoice takes labels",
+    "mc_token_ids": "mc_token_ids are for GPT1DoubleHeadsModel; the task heads read each row's last real token",
+    "lm_labels": "lm_labels are for the task heads; a language model takes labels",
+    "labels": "labels are for a model with a head, such as GPT1ForCausalLM",
+}
+TAKEN = {
+    "labels": MODELS[1:],
+    "lm_labels": HEADS,
+    "mc_labels": [GPT1DoubleHeadsModel],
+    "mc_token_ids": [GPT1DoubleHeadsModel],
+}
+
+
+@pytest.mark.parametrize("head_class", MODELS)
+def test_an_argument_that_would_go_unheeded_is_refused(head, head_class):
+    model = head(head_class)
+    ids = torch.tensor([pair(words(3), words(4))])
+    if head_class in (GPT1ForMultipleChoice, GPT1DoubleHeadsModel):
+        ids = ids.expand(1, 2, -1)
+    for name, message in MISTAKES.items():
+        if head_class not in TAKEN.get(name, []):
+            with pytest.raises(TypeError, match=re.escape(message)):
+                model(ids, **{name: ids})
+    # what transformers' own code may pass
+    model(ids, num_items_in_batch=3, output_hidden_states=True, return_dict=True, cache_position=None, task_ids=None)

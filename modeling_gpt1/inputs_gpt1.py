@@ -1,0 +1,171 @@
+"""
+What the heads find in ordinary encodings: which tokens are real, where a text ends, and a pair in its other order; and
+what is wrong with an input.
+"""
+
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers.cache_utils import Cache
+from transformers.utils import TransformersKwargs
+
+from .configuration_gpt1 import GPT1Config
+
+
+# By what to tell a misspelt argument from those of transformers and its friends that mean nothing here
+ARGUMENTS = (
+    "attention_mask",
+    "position_ids",
+    "past_key_values",
+    "inputs_embeds",
+    "token_type_ids",
+    "labels",
+    "use_cache",
+)
+OTHERS = {
+    "labels": "labels are for a model with a head, such as GPT1ForCausalLM",
+    "lm_labels": "lm_labels are for the task heads; a language model takes labels",
+    "mc_labels": "mc_labels are for GPT1DoubleHeadsModel; GPT1ForMultipleChoice takes labels",
+    "mc_token_ids": "mc_token_ids are for GPT1DoubleHeadsModel; the task heads read each row's last real token",
+    "num_labels": "num_labels is for the configuration",
+}
+
+
+def refuse_unknown(kwargs: dict[str, Any]) -> None:
+    """
+    Refuses, among the arguments that no head took, what would be left unheeded where it was meant.
+
+    Raises:
+        TypeError: an argument that another model takes, or a misspelt one.
+    """
+    for name in kwargs.keys() - TransformersKwargs.__annotations__.keys():
+        if name in OTHERS:
+            raise TypeError(OTHERS[name])
+        if similar := get_close_matches(name, ARGUMENTS, n=1, cutoff=0.8):
+            raise TypeError(f"unknown argument {name!r}: did you mean {similar[0]!r}?")
+
+
+def check_length(config: GPT1Config, length: int) -> None:
+    """
+    Raises:
+        ValueError: an empty input, or one that is longer than the model's positions.
+    """
+    if length == 0:
+        raise ValueError("the input is empty: it needs a token at least")
+    if length > config.max_position_embeddings:
+        raise ValueError(
+            f"the input is {length} tokens long, the model takes at most {config.max_position_embeddings} "
+            "(max_position_embeddings)"
+        )
+
+
+def real_tokens(
+    config: GPT1Config,
+    input_ids: torch.LongTensor | None,
+    attention_mask: torch.Tensor | None,
+    inputs_embeds: torch.FloatTensor | None,
+) -> torch.BoolTensor:
+    """
+    Where an input of shape `(..., length)` holds tokens, not padding; without a mask, `pad_token_id` tells.
+
+    Raises:
+        ValueError: neither `input_ids` nor `inputs_embeds`, or ids that are none or too many.
+    """
+    if input_ids is not None:
+        check_length(config, input_ids.shape[-1])
+    if attention_mask is not None:
+        return attention_mask.bool()
+    if input_ids is None:
+        if inputs_embeds is None:
+            raise ValueError("pass exactly one of input_ids and inputs_embeds")
+        return torch.ones(inputs_embeds.shape[:-1], dtype=torch.bool, device=inputs_embeds.device)
+    if config.pad_token_id is None:
+        return torch.ones_like(input_ids, dtype=torch.bool)
+    return input_ids != config.pad_token_id
+
+
+def seen_and_own(
+    real: torch.BoolTensor, rows: torch.Tensor, past_key_values: Cache | None
+) -> tuple[torch.BoolTensor, torch.BoolTensor]:
+    """
+    Which tokens are real of all that are seen and of the rows' own, `(rows, past length + length)` and
+    `(rows, length)`, by what [`real_tokens`] gives for either.
+    """
+    if past_key_values is None:
+        return real, real
+    length = rows.shape[1]
+    missing = past_key_values.get_seq_length() + length - real.shape[1]
+    return F.pad(real, (missing, 0), value=True), real[:, -length:]
+
+
+def last_real(real: torch.BoolTensor) -> torch.LongTensor:
+    """The position `(rows,)` of the last real token of each row of `(rows, length)`."""
+    return real.shape[1] - 1 - real.flip(1).int().argmax(1)
+
+
+def last_real_state(states: torch.Tensor, real: torch.BoolTensor) -> torch.Tensor:
+    """The states `(rows, hidden_size)` at the last real token of each row of `(rows, length, hidden_size)`."""
+    return states[torch.arange(states.shape[0], device=states.device), last_real(real)]
+
+
+def swapped_order(input_ids: torch.LongTensor, real: torch.BoolTensor, sep_token_id: int | None) -> torch.LongTensor:
+    """
+    Which position each position of `start B delimiter A extract` comes from in `start A delimiter B extract`.
+
+    The first delimiter of a row divides it. Padding on either side stays where it is.
+
+    Args:
+        input_ids (`torch.LongTensor` of shape `(batch, length)`): encoded pairs.
+        real (`torch.BoolTensor` of shape `(batch, length)`): False at padding.
+        sep_token_id (`int`, *optional*): the delimiter.
+
+    Returns:
+        `torch.LongTensor` of shape `(batch, length)`, an index for `gather`.
+
+    Raises:
+        ValueError: a row without a delimiter.
+    """
+    is_delimiter = (input_ids == sep_token_id) & real if sep_token_id is not None else torch.zeros_like(real)
+    if not torch.compiler.is_compiling() and not is_delimiter.any(1).all():
+        raise ValueError(
+            f"GPT1ForSimilarity needs pairs with a delimiter token (sep_token_id {sep_token_id}) in every row; "
+            "encode them as tokenizer(text, text_pair) with a tokenizer of task_format=True"
+        )
+    positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+    start = real.int().argmax(1, keepdim=True)
+    extract = start + real.sum(1, keepdim=True) - 1
+    delimiter = is_delimiter.int().argmax(1, keepdim=True)
+    new_delimiter = start + extract - delimiter  # B, as long as from the delimiter to the extract token, comes first
+    source = torch.where(positions < new_delimiter, positions + delimiter - start, positions - new_delimiter + start)
+    source = torch.where(positions == new_delimiter, delimiter, source)
+    moved = (positions > start) & (positions < extract)
+    return torch.where(moved, source, positions)
+
+
+def choices_shape(
+    name: str, input_ids: torch.LongTensor | None, inputs_embeds: torch.FloatTensor | None
+) -> tuple[int, int, int]:
+    """
+    `(batch, choices, length)` of an input to the class `name`.
+
+    Raises:
+        ValueError: an input without the dimension of the choices.
+    """
+    shape = (input_ids if input_ids is not None else inputs_embeds).shape
+    if len(shape) != (3 if input_ids is not None else 4):
+        raise ValueError(f"{name} takes input_ids of shape (batch, choices, length), got {tuple(shape)}")
+    return shape[:3]
+
+
+__all__ = [
+    "check_length",
+    "choices_shape",
+    "refuse_unknown",
+    "seen_and_own",
+    "last_real",
+    "last_real_state",
+    "real_tokens",
+    "swapped_order",
+]
