@@ -21,6 +21,7 @@ FLAT = {
     "losses_gpt1",
     "dropout_gpt1",
     "generation_gpt1",
+    "inputs_gpt1",
     "packed_choices_gpt1",
     "openai_gpt",
 }
@@ -28,7 +29,7 @@ FLAT = {
 LAYERS = (
     {"tokenization"},
     {f"modeling_gpt1.{name}" for name in FLAT},
-    {f"modeling_gpt1.{name}" for name in ("loading", "convert", "processor")},
+    {f"modeling_gpt1.{name}" for name in ("loading", "convert", "processor", "adapters")},
     {f"modeling_gpt1.{name}" for name in ("training", "inference", "scoring", "analysis", "info")},
     {"modeling_gpt1.public"},
     {"modeling_gpt1"},  # `__init__.py`, with the public names
