@@ -4,14 +4,13 @@
 
 `FOLDER` of the data holds a folder a task with `train` and `validation` files. Each run is `gpt1 finetune` as users
 call it, in a process of its own, with gpt1-mini's own settings; what is in `--runs` already is not run again, so that
-the whole can be interrupted, and tasks measured before stay in the results. The floor of a task is what a simple
-method reaches on the same validation set: a bag of words, features of the words that two texts share, or a window that
-slides over the story. A run's figure is that of its best epoch.
+the whole can be interrupted, and tasks measured before stay in the results; `tables.py` puts them into the documents.
+The floor of a task is what a simple method reaches on the same validation set: a bag of words, features of the words
+that two texts share, or a window that slides over the story. A run's figure is that of its best epoch.
 """
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -65,19 +64,17 @@ def main() -> None:
     args, more = parser.parse_known_args()  # what is left goes to every run
 
     args.runs.mkdir(parents=True, exist_ok=True)
-    starts = [start for start in (args.config, "gpt1-mini") if start]
-    print("| task | metric | floor | " + " | ".join(starts) + " |\n|" + " --- |" * (3 + len(starts)))
     for name in args.tasks:
         task, metric, floor = TASKS[name]
+        figures = {
+            start: [run(args.data, args.runs, name, start, seed, more) for seed in args.seeds]
+            for start in (args.config, "gpt1-mini")
+            if start
+        }
         row = {"machine": machine("cpu"), "metric": metric, "floor": floor, "settings": recipe(task), "flags": more}
-        row["seeds"] = args.seeds
-        for start in starts:
-            row[start] = [run(args.data, args.runs, name, start, seed, more) for seed in args.seeds]
-        cells = [
-            f"{statistics.median(row[start]):.3f} ({min(row[start]):.3f} to {max(row[start]):.3f})" for start in starts
-        ]
-        print("| " + " | ".join([name, metric, f"{floor:.3f}", *cells]) + " |", flush=True)
-        results = json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else {}
+        row |= {"seeds": args.seeds, "figures": figures}
+        print(name, metric, figures, flush=True)
+        results = json.loads(FILE.read_text(encoding="utf-8"))
         FILE.write_text(json.dumps(results | {name: row}, indent=2) + "\n", encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""Fills the tables of benchmarks/README.md and README.md, between their markers, from `results/`.
+"""Fills the tables of benchmarks/README.md, README.md and gpt1-mini's card, between their markers, from `results/`.
 
     python benchmarks/tables.py
 
@@ -81,21 +81,32 @@ def perplexity() -> str:
 
 
 def fine_tuning() -> str:
-    results = json.loads((RESULTS / "fine_tuning.json").read_text(encoding="utf-8"))["tasks"]
-    lines = ["| task | metric | floor | from scratch | pre-trained |", "|" + " --- |" * 5]
+    results = json.loads((RESULTS / "fine_tuning.json").read_text(encoding="utf-8"))
+    starts = list(dict.fromkeys(start for row in results.values() for start in row["figures"]))
+    lines = [
+        f"| task | metric | simple method | {' | '.join(starts)} | runs, on |",
+        "|" + " --- |" * (4 + len(starts)),
+    ]
     for task, row in results.items():
-        cells = [
-            f"{statistics.median(row[start]):.3f} ({min(row[start]):.3f} to {max(row[start]):.3f})"
-            for start in ("scratch", "pre-trained")
-        ]
-        lines.append("| " + " | ".join([task, row["metric"], f"{row['floor']:.3f}", *cells]) + " |")
+        figures = (_spread(row["figures"].get(start)) for start in starts)
+        runs = f"{len(row['seeds'])}, {row['machine']['device']}"
+        lines.append(f"| {' | '.join([task, row['metric'], format(row['floor'], '.3f'), *figures, runs])} |")
     return "\n".join(lines)
+
+
+def _spread(figures: list[float] | None) -> str:
+    if not figures:
+        return ""
+    span = f" ({min(figures):.3f} to {max(figures):.3f})" if len(figures) > 1 else ""
+    return f"{statistics.median(figures):.3f}{span}"
 
 
 def filled(document: str) -> str:
     """The document with each of its tables as the results have it."""
     tables = {name: side_by_side(name) for name in ("generation", "training", "prediction")}
-    tables |= {"perplexity": perplexity(), "fine_tuning": fine_tuning(), "speed": chosen_rows()}
+    tables |= {"fine_tuning": fine_tuning(), "speed": chosen_rows()}
+    if (RESULTS / "perplexity.json").is_file():
+        tables["perplexity"] = perplexity()
     for name, content in tables.items():
         between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         document = between.sub(lambda match, content=content: match[1] + content + "\n" + match[2], document)
@@ -103,7 +114,8 @@ def filled(document: str) -> str:
 
 
 def main() -> None:
-    for file in (ROOT / "README.md", ROOT / "benchmarks" / "README.md"):
+    for name in ("README.md", "benchmarks/README.md", "modeling_gpt1/checkpoints/gpt1-mini/README.md"):
+        file = ROOT / name
         file.write_text(filled(file.read_text(encoding="utf-8")), encoding="utf-8")
 
 

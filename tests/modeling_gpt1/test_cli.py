@@ -486,7 +486,17 @@ def bad_inputs(tmp_path, trained):
     yield (
         "predict a missing column",
         "no column 'body'",
-        ["predict", "--model", classifier, "--input_file", good, "--output_file", out, "--text_columns", "body"],
+        [
+            "predict",
+            "--model",
+            classifier,
+            "--input_file",
+            good,
+            "--output_file",
+            out + ".jsonl",
+            "--text_columns",
+            "body",
+        ],
     )
 
 
@@ -545,15 +555,16 @@ def test_generate_reads_openai_gpts_own_vocabulary(tmp_path, small_vocabulary, c
 def test_predict_writes_over_nothing_but_a_file(trained, tmp_path, capfd):
     directory, data = trained["classification"]
     rows = Path(data).read_bytes()
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "link").symlink_to("elsewhere")
-    os.mkfifo(tmp_path / "pipe")
-    for output in (data, tmp_path / "folder", tmp_path / "link", tmp_path / "pipe", os.devnull):
+    folder, link, pipe = (tmp_path / f"{name}.jsonl" for name in ("folder", "link", "pipe"))
+    folder.mkdir()
+    link.symlink_to("elsewhere")
+    os.mkfifo(pipe)
+    for output, message in ((data, "name"), (folder, "name"), (link, "name"), (pipe, "name"), (os.devnull, "kind")):
         # The model is not there: the place is looked at before it
         assert main(["predict", "--model", "none", "--input_file", data, "--output_file", str(output)]) == 1
-        assert "name" in capfd.readouterr().err.splitlines()[-1]
+        assert message in capfd.readouterr().err.splitlines()[-1]
     assert Path(data).read_bytes() == rows and not Path(os.devnull).is_file()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [folder.name, link.name, pipe.name]
 
 
 def test_a_card_records_no_token():
