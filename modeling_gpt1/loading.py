@@ -1,6 +1,5 @@
 """What a command's `--model` and `--config` name; a checkpoint as it was saved."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -9,7 +8,7 @@ from pathlib import Path
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import cached_file, logging
+from transformers.utils import logging
 
 from tokenization import GPT1Tokenizer
 
@@ -140,27 +139,13 @@ def load_checkpoint_tokenizer(source: str | os.PathLike, config: GPT1Config) -> 
 
 def find_tokenizer(source: str | os.PathLike, config: GPT1Config) -> GPT1Tokenizer | None:
     """As [`load_checkpoint_tokenizer`]; None where there is none. One of openai-gpt's gets the special tokens."""
-    whole, *parts = (_file_of(str(source), name) for name in ("tokenizer.json", "vocab.json", "merges.txt"))
-    has_special_rows = all(getattr(config, name) is not None for name in SPECIAL_IDS)
-    if whole is not None and has_special_rows:
+    try:
         tokenizer = GPT1Tokenizer.from_pretrained(source)
-    elif None not in parts:
-        tokenizer = GPT1Tokenizer.from_openai(*parts)
-    elif whole is not None:
-        tokenizer = _rebuild(whole)
-    else:
+    except FileNotFoundError:
         return None
+    has_special_rows = all(getattr(config, name) is not None for name in SPECIAL_IDS)
     check_vocabulary(tokenizer, config.vocab_size, f"of {source}", has_special_rows)
     return tokenizer
-
-
-def _rebuild(tokenizer_json: str) -> GPT1Tokenizer:
-    """The 2018 encoder over the vocabulary of openai-gpt's `tokenizer.json`, which splits words otherwise."""
-    model = json.loads(Path(tokenizer_json).read_text(encoding="utf-8"))["model"]
-    if model.get("type") != "BPE":
-        raise ValueError(f"{tokenizer_json} is no byte-pair tokenizer")
-    merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
-    return GPT1Tokenizer.from_vocabulary(model["vocab"], merges)
 
 
 def check_vocabulary(tokenizer: GPT1Tokenizer, rows: int, name: str, has_special_rows: bool = False) -> None:
@@ -218,11 +203,3 @@ def _load_weights(
     if missing:
         raise ValueError(f"{source} lacks {len(missing)} of its parameters, {missing[0]} for one")
     return model
-
-
-def _file_of(source: str, name: str) -> str | None:
-    """The path of a checkpoint's file, downloaded where `source` is a Hub id; None where it has none."""
-    try:
-        return cached_file(source, name)
-    except OSError:
-        return None
