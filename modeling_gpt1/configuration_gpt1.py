@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
 from .openai_gpt import ACTIVATIONS
@@ -46,6 +47,8 @@ NAMED_CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "gpt2-xl": _GPT2
     | {"hidden_size": 1600, "num_hidden_layers": 48, "num_attention_heads": 25, "intermediate_size": 6400},
 }
+
+MOST_LABELS = 1_000_000
 
 # What an openai-gpt configuration has that is named otherwise here, or has no place.
 _OPENAI_GPT_ONLY = ("afn", "n_ctx", "n_special", "predict_special_tokens")
@@ -124,7 +127,8 @@ class GPT1Config(PreTrainedConfig):
             The paper's end token, which is the extract token: `cls_token_id` when unset.
 
     Raises:
-        ValueError: heads that do not divide the width, a probability outside [0, 1], or a size below one.
+        ValueError: heads that do not divide the width, a probability outside [0, 1], a size below one, an activation
+            that transformers does not have, or classes that are not numbered in order under names of their own.
 
     ```python
     >>> from modeling_gpt1 import GPT1Config, GPT1Model
@@ -181,6 +185,11 @@ class GPT1Config(PreTrainedConfig):
     eos_token_id: int | list[int] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        self._check_classes()
+        # Before a name is made for each
+        num_labels = kwargs.get("num_labels")
+        if num_labels is not None and not (isinstance(num_labels, int) and 1 <= num_labels <= MOST_LABELS):
+            raise ValueError(f"num_labels must lie between 1 and {MOST_LABELS:,}, got {num_labels!r}")
         for name in ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id"):
             token_id = getattr(self, name)
             if token_id is not None and token_id < 0:
@@ -192,6 +201,25 @@ class GPT1Config(PreTrainedConfig):
         kwargs.pop("auto_map", None)
         super().__post_init__(**kwargs)
         self.auto_map = self._auto_map()
+
+    def _check_classes(self) -> None:
+        """Refuses what a file may hold in place of a head's name and the names of its classes."""
+        if self.architectures is not None and not (
+            isinstance(self.architectures, list) and all(isinstance(name, str) for name in self.architectures)
+        ):
+            raise ValueError(f"architectures must be a list of names, got {self.architectures!r}")
+        if self.id2label is None:
+            return
+        if not isinstance(self.id2label, dict) or not self.id2label:
+            raise ValueError(f"id2label must be an object of numbers and names, got {self.id2label!r}")
+        numbers = [str(number) for number in self.id2label]
+        if set(numbers) != {str(number) for number in range(len(numbers))}:
+            raise ValueError(f"id2label must number its classes from 0 without a gap, got {', '.join(numbers)}")
+        names: set[str] = set()
+        for name in map(str, self.id2label.values()):
+            if name in names:
+                raise ValueError(f"id2label has two classes of the name {name!r}")
+            names.add(name)
 
     def _auto_map(self) -> dict[str, str]:
         """Which class each Auto class loads where this package is not installed."""
@@ -216,6 +244,7 @@ class GPT1Config(PreTrainedConfig):
         for name in (
             "vocab_size",
             "hidden_size",
+            "num_hidden_layers",
             "num_attention_heads",
             "intermediate_size",
             "max_position_embeddings",
@@ -227,6 +256,8 @@ class GPT1Config(PreTrainedConfig):
                 f"hidden_size ({self.hidden_size}) must be a multiple of num_attention_heads "
                 f"({self.num_attention_heads})"
             )
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(f"unknown activation {self.hidden_act!r} (hidden_act); known are {', '.join(ACT2FN)}")
         if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2 != 0:
             raise ValueError(f"sinusoidal positions need an even hidden_size, got {self.hidden_size}")
         if self.attention_window is not None and self.attention_window < 1:

@@ -28,7 +28,16 @@ from tokenization.write_aside import new_folder
 
 from . import modeling_gpt1
 from .configuration_gpt1 import GPT1Config
-from .loading import SPECIAL_IDS, check_vocabulary, checkpoint, find_tokenizer, load_checkpoint_model, load_config
+from .loading import (
+    SPECIAL_IDS,
+    check_finite,
+    check_vocabulary,
+    checkpoint,
+    find_tokenizer,
+    load_checkpoint_model,
+    load_config,
+    load_weights,
+)
 from .modeling_gpt1 import (
     GPT1DoubleHeadsModel,
     GPT1ForCausalLM,
@@ -197,7 +206,9 @@ def read_release(directory: Path, seed: int) -> tuple[GPT1ForCausalLM, GPT1Token
         intermediate_size=4 * width,
         max_position_embeddings=positions,
     )
-    return _from_state_dict(GPT1ForCausalLM, config, state_dict), tokenizer
+    model = _from_state_dict(GPT1ForCausalLM, config, state_dict)
+    check_finite(model, directory)
+    return model, tokenizer
 
 
 def read_shapes(path: Path) -> list[tuple[int, ...]]:
@@ -253,7 +264,7 @@ def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
     name = ARCHITECTURES.get(architecture, "GPT1ForCausalLM")
     # A checkpoint of the decoder alone is a language model: its output layer is the token embedding.
     model_class = GPT1ForCausalLM if name == "GPT1Model" else getattr(modeling_gpt1, name)
-    model = model_class.from_pretrained(source)
+    model = load_weights(model_class, source, load_config(source))
     tokenizer = find_tokenizer(source, model.config)
     if all(getattr(model.config, name) is not None for name in SPECIAL_IDS):
         return model, tokenizer

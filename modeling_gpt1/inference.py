@@ -66,6 +66,7 @@ class PredictArguments(TableArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.model = checkpoint(self.model)
+        check_flags(self, batch_size=(self.batch_size >= 1, "at least 1"))
 
 
 @dataclass
@@ -104,6 +105,23 @@ class GenerateArguments:
 
     def __post_init__(self) -> None:
         self.model = checkpoint(self.model)
+        check_flags(
+            self,
+            max_new_tokens=(self.max_new_tokens >= 1, "at least 1"),
+            temperature=(self.temperature > 0, "above 0"),
+            top_k=(self.top_k >= 0, "at least 0"),
+            top_p=(0 < self.top_p <= 1, "above 0 and at most 1"),
+            num_beams=(self.num_beams >= 1, "at least 1"),
+            num_return_sequences=(self.num_return_sequences >= 1, "at least 1"),
+            repetition_penalty=(self.repetition_penalty > 0, "above 0"),
+        )
+
+
+def check_flags(args: PredictArguments | GenerateArguments, **checks: tuple[bool, str]) -> None:
+    """Raises `ValueError` for the first flag that is not right, with what would be."""
+    for name, (right, wanted) in checks.items():
+        if not right:
+            raise ValueError(f"--{name} must be {wanted}, got {getattr(args, name)}")
 
 
 def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]:
@@ -161,6 +179,7 @@ class Predictor:
         and `probabilities` in order; for a regression `score`.
 
         Raises:
+            FloatingPointError: an answer that is not a finite number.
             ValueError: columns that are not there, or a row without a text.
         """
         split = Split.of(rows, name)
@@ -188,7 +207,9 @@ class Predictor:
         progress = tqdm(loader, desc="Predicting", disable=len(split) < 2)
         for indices, batch in zip(batches, progress, strict=True):
             with torch.inference_mode():
-                logits = self.model(**{name: tensor.to(self.model.device) for name, tensor in batch.items()}).logits
+                logits = self.model(**{key: tensor.to(self.model.device) for key, tensor in batch.items()}).logits
+            if not logits.isfinite().all():
+                raise FloatingPointError(f"the model's answer to {split.place(indices[0])} is not finite")
             for index, result in zip(indices, self._results(logits.float().cpu()), strict=True):
                 results[index] = result
         return results

@@ -5,16 +5,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import NamedTuple
 
+import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedTokenizerBase
-from transformers.utils import cached_file, logging
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 
 from tokenization import GPT1Tokenizer
 
 from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from .modeling_gpt1 import AUTO_CLASSES, GPT1PreTrainedModel
+from .modeling_gpt1 import AUTO_CLASSES, GPT1ForMultipleChoice, GPT1PreTrainedModel
+from .openai_gpt import from_openai_gpt
 
 
 # The packaged checkpoint's directory, for any `from_pretrained`.
@@ -101,13 +105,11 @@ def load_checkpoint_model(
 ) -> GPT1PreTrainedModel:
     """The model of [`load_checkpoint`]."""
     config = load_config(str(source))
-    if model_class is None:
-        architecture = (config.architectures or ["a model of another kind"])[0]
-        if architecture not in _SAVED_CLASSES:
-            raise ValueError(f"{source} holds {architecture}: a gpt1 checkpoint is needed, such as gpt1 convert makes")
-        model_class = _SAVED_CLASSES[architecture]
-    with quietly() if Path(source).is_dir() else nullcontext():  # of a download, the bar is wanted
-        return _load_weights(model_class, source, config=config, dtype=dtype)
+    architecture = (config.architectures or [None])[0]
+    if architecture not in _SAVED_CLASSES and (architecture or model_class is None):
+        kind = architecture or "a model of another kind"
+        raise ValueError(f"{source} holds {kind}: a gpt1 checkpoint is needed, such as gpt1 convert makes")
+    return load_weights(model_class or _SAVED_CLASSES[architecture], source, config, dtype=dtype)
 
 
 @contextmanager
@@ -140,27 +142,16 @@ def load_checkpoint_tokenizer(source: str | os.PathLike, config: GPT1Config) -> 
 
 def find_tokenizer(source: str | os.PathLike, config: GPT1Config) -> GPT1Tokenizer | None:
     """As [`load_checkpoint_tokenizer`]; None where there is none. One of openai-gpt's gets the special tokens."""
-    whole, *parts = (_file_of(str(source), name) for name in ("tokenizer.json", "vocab.json", "merges.txt"))
-    has_special_rows = all(getattr(config, name) is not None for name in SPECIAL_IDS)
-    if whole is not None and has_special_rows:
+    try:
         tokenizer = GPT1Tokenizer.from_pretrained(source)
-    elif None not in parts:
-        tokenizer = GPT1Tokenizer.from_openai(*parts)
-    elif whole is not None:
-        tokenizer = _rebuild(whole)
-    else:
+    except FileNotFoundError:
         return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # transformers reads without looking
+        said = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"the tokenizer of {source} cannot be read: {said}") from error
+    has_special_rows = all(getattr(config, name) is not None for name in SPECIAL_IDS)
     check_vocabulary(tokenizer, config.vocab_size, f"of {source}", has_special_rows)
     return tokenizer
-
-
-def _rebuild(tokenizer_json: str) -> GPT1Tokenizer:
-    """The 2018 encoder over the vocabulary of openai-gpt's `tokenizer.json`, which splits words otherwise."""
-    model = json.loads(Path(tokenizer_json).read_text(encoding="utf-8"))["model"]
-    if model.get("type") != "BPE":
-        raise ValueError(f"{tokenizer_json} is no byte-pair tokenizer")
-    merges = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
-    return GPT1Tokenizer.from_vocabulary(model["vocab"], merges)
 
 
 def check_vocabulary(tokenizer: GPT1Tokenizer, rows: int, name: str, has_special_rows: bool = False) -> None:
@@ -202,22 +193,124 @@ def load_with_tokenizer(
     A checkpoint's weights in a model of `model_class` to train, with a new head where it has none like it, and with
     new embeddings for tokens that it does not know yet.
     """
-    loaded = _load_weights(model_class, model, new_head=True, config=config)
+    loaded = load_weights(model_class, model, config, new_head=True)
     if len(tokenizer) > loaded.config.vocab_size:
         # N(0, initializer_range), as all of the model began
         loaded.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     return loaded
 
 
-def _load_weights(
-    model_class: type[GPT1PreTrainedModel], source: str | os.PathLike, new_head: bool = False, **kwargs
+def load_weights(
+    model_class: type[GPT1PreTrainedModel],
+    source: str | os.PathLike,
+    config: GPT1Config,
+    new_head: bool = False,
+    dtype: str | None = None,
 ) -> GPT1PreTrainedModel:
-    """`from_pretrained` that makes no parameter up, or none but those of a task's head."""
-    model, info = model_class.from_pretrained(source, output_loading_info=True, **kwargs)
+    """
+    `from_pretrained` that makes no parameter up, or with `new_head` none but those of a task's head.
+
+    Raises:
+        ValueError: parameters that are missing, of other sizes than the configuration's, or not finite.
+    """
+    check_header(source, config, model_class)
+    with quietly() if Path(source).is_dir() else nullcontext():  # of a download, the bar is wanted
+        model, info = model_class.from_pretrained(source, config=config, dtype=dtype, output_loading_info=True)
     missing = sorted(name for name in info["missing_keys"] if not (new_head and name.startswith("score.")))
     if missing:
         raise ValueError(f"{source} lacks {len(missing)} of its parameters, {missing[0]} for one")
+    check_finite(model, source)
     return model
+
+
+def check_finite(model: torch.nn.Module, name: str | os.PathLike) -> None:
+    """Raises `ValueError` for a parameter that holds NaN or infinite numbers."""
+    for parameter_name, parameter in model.named_parameters():
+        # the extremes of a tensor are NaN if anything in it is, and found in a twentieth of the time of `isfinite`
+        if not torch.stack(parameter.detach().aminmax()).isfinite().all():
+            raise ValueError(f"{name} is damaged: {parameter_name} holds NaN or infinite numbers")
+
+
+class Header(NamedTuple):
+    """What a safetensors file says of a tensor."""
+
+    shape: list[int]
+    dtype: str
+
+
+def check_header(source: str | os.PathLike, config: GPT1Config, model_class: type[GPT1PreTrainedModel]) -> None:
+    """
+    Compares a configuration with the headers of the weights, before anything of its sizes is allocated.
+
+    Raises:
+        ValueError: sizes that differ, or tensors of another kind than weights.
+    """
+    headers = _read_headers(str(source))
+    tensors = {name: torch.empty(header.shape, device="meta") for name, header in headers.items()}
+    if any("tokens_embed" in name for name in tensors):
+        tensors = from_openai_gpt(tensors)
+    tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    sizes = {
+        field: tensors[name].shape[dimension]
+        for field, (name, dimension) in _SHOWN_BY.items()
+        if name in tensors and not (field == "num_labels" and issubclass(model_class, GPT1ForMultipleChoice))
+    }
+    if headers:
+        sizes["num_hidden_layers"] = len({name.split(".")[1] for name in tensors if name.startswith("layers.")})
+    for field, size in sizes.items():
+        if (said := getattr(config, field)) != size:
+            to_do = ": start from a model without a task head, or of as many" if field == "num_labels" else ""
+            raise ValueError(f"the weights of {source} have {field} {size:,}, the configuration {said:,}{to_do}")
+    if getattr(config, "quantization_config", None) is None:
+        _check_dtypes(source, config, headers)
+
+
+# The tensor and its dimension that show what a configuration's field must be
+_SHOWN_BY = {
+    "vocab_size": ("embed_tokens.weight", 0),
+    "hidden_size": ("embed_tokens.weight", 1),
+    "max_position_embeddings": ("embed_positions.weight", 0),
+    "intermediate_size": ("layers.0.mlp.up_proj.weight", 0),
+    "num_labels": ("score.weight", 0),
+}
+
+
+def _check_dtypes(source: str | os.PathLike, config: GPT1Config, headers: dict[str, Header]) -> None:
+    """Refuses what a header may call weights of as many bytes: integers, and the other half precision."""
+    other_half = {torch.float16: "BF16", torch.bfloat16: "F16"}.get(config.dtype)
+    for name, header in headers.items():
+        if header.dtype not in ("F64", "F32", "F16", "BF16") or header.dtype == other_half:
+            right = str(config.dtype or "floating-point numbers").removeprefix("torch.")
+            raise ValueError(f"{source}: {name} is said to be {header.dtype} where {right} were expected")
+
+
+def _read_headers(source: str) -> dict[str, Header]:
+    """Of each tensor in a checkpoint's safetensors, in one file or several; of none where it has no such files."""
+    files = [SAFE_WEIGHTS_NAME]
+    index = _file_of(source, SAFE_WEIGHTS_INDEX_NAME)
+    if index is not None and _file_of(source, SAFE_WEIGHTS_NAME) is None:
+        files = _shards(Path(index))
+    headers = {}
+    for path in filter(None, (_file_of(source, name) for name in files)):
+        try:
+            with safe_open(path, "pt") as file:
+                slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118, no dictionary
+                headers |= {name: Header(part.get_shape(), part.get_dtype()) for name, part in slices.items()}
+        except SafetensorError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+    return headers
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index names, all of which lie beside it."""
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"{index} is no index of weights: {error!r}") from error
+    for name in names:
+        if name != Path(name).name or name == "..":
+            raise ValueError(f"{index} names a file outside its folder: {name}")
+    return names
 
 
 def _file_of(source: str, name: str) -> str | None:

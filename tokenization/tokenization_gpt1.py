@@ -9,12 +9,16 @@ References:
 import json
 import os
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
-from tokenizers import AddedToken, Encoding, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 from transformers.utils import PaddingStrategy
+
+from .english import build_tokenizer
 
 
 PACKAGED_TOKENIZER = Path(__file__).resolve().parent / "gpt1-bpe-40k"
@@ -46,16 +50,28 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
 
     Args:
         tokenizer_file (`str`, *optional*):
-            A `tokenizer.json`. Defaults to the packaged tokenizer: 40,000 merges learned from English novels.
+            A `tokenizer.json`; of openai-gpt's, which splits words otherwise, the vocabulary and the merges are taken.
+            Without a source, it is the packaged tokenizer: 40,000 merges learned from English novels.
         tokenizer_object (`tokenizers.Tokenizer`, *optional*):
             A tokenizer in place of a file.
+        vocab_file, merges_file (`str`, *optional*):
+            A `vocab.json` and a `merges.txt` in place of one file, as openai-gpt's checkpoints have them.
         task_format (`bool`, *optional*):
             Whether a text becomes `_start_ text _classify_`, and a pair `_start_ a _delimiter_ b _classify_`. Saved
             with the tokenizer. `None` keeps what the file says; the packaged tokenizer adds nothing.
         kwargs:
             Passed to [`PreTrainedTokenizerFast`].
+
+    Raises:
+        OSError: `from_pretrained` finds neither `tokenizer.json` nor `vocab.json` and `merges.txt`.
+        ValueError: files that hold no byte-pair vocabulary, several sources, or half of one.
     """
 
+    vocab_files_names = {
+        "tokenizer_file": "tokenizer.json",
+        "vocab_file": "vocab.json",
+        "merges_file": "merges.txt",
+    }
     model_input_names = ["input_ids", "attention_mask"]
 
     def __init__(
@@ -63,28 +79,53 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         tokenizer_file: str | os.PathLike | None = None,
         tokenizer_object: Tokenizer | None = None,
         task_format: bool | None = None,
+        vocab_file: str | os.PathLike | None = None,
+        merges_file: str | os.PathLike | None = None,
         **kwargs,
     ):
-        if tokenizer_file is None and tokenizer_object is None:
-            tokenizer_file = PACKAGED_TOKENIZER / "tokenizer.json"
-        if tokenizer_file is not None:
-            kwargs["tokenizer_file"] = str(tokenizer_file)
-        if tokenizer_object is not None:
-            kwargs["tokenizer_object"] = tokenizer_object
+        if (vocab_file is None) != (merges_file is None):
+            raise ValueError("vocab_file and merges_file go together: give both")
+        if sum(source is not None for source in (tokenizer_file, tokenizer_object, vocab_file)) > 1:
+            raise ValueError("tokenizer_file, tokenizer_object, and vocab_file with merges_file are three: give one")
+        if vocab_file is not None:
+            self._tokenizer = build_tokenizer(_read_vocabulary(vocab_file), _read_merges(merges_file))
+        elif tokenizer_object is None:
+            self._tokenizer = _read_tokenizer(tokenizer_file or PACKAGED_TOKENIZER / "tokenizer.json")
+        else:
+            self._tokenizer = deepcopy(tokenizer_object)
         for name, token in {"unk_token": "<unk>", **SPECIAL_TOKENS}.items():
             kwargs.setdefault(name, token)
         kwargs.setdefault("eos_token", kwargs["cls_token"])  # the paper's end token is the extract token
         kwargs.setdefault("model_max_length", 512)
         kwargs.setdefault("model_input_names", self.model_input_names)
         kwargs.setdefault("clean_up_tokenization_spaces", False)  # the decoder has seen to it
+        self._add_special_tokens(kwargs)
         super().__init__(**kwargs)
         self._tokenizer.model._resize_cache(CACHED_WORDS)
-        if task_format is not None:
-            self.task_format = task_format
+        if task_format is not None or self._tokenizer.post_processor is None:
+            self.task_format = bool(task_format)
+
+    def _add_special_tokens(self, kwargs: dict[str, Any]) -> None:
+        """The tokens that a checkpoint brings along, under the numbers it has for them, then those it lacks."""
+        brought = kwargs.get("added_tokens_decoder", {})
+        self._tokenizer.add_tokens([token for _, token in sorted(brought.items())])
+        for number, token in brought.items():
+            if (found := self._tokenizer.token_to_id(str(token))) != number:
+                raise ValueError(f"the token {str(token)!r} should be number {number} of the vocabulary, not {found}")
+        named = [kwargs[name] for name in ("unk_token", *SPECIAL_TOKENS) if kwargs[name] is not None]
+        self._tokenizer.add_special_tokens(
+            [t if isinstance(t, AddedToken) else AddedToken(t, special=True, normalized=False) for t in named]
+        )
 
     @classmethod
     def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs) -> dict:
-        """Keeps `tokenizer_file` for `__init__`; transformers would take it to pieces and rebuild a part of them."""
+        """The files of `from_pretrained` for `__init__`; transformers would rebuild a part of the tokenizer only."""
+        if kwargs.get("tokenizer_file") is not None:
+            kwargs["vocab_file"] = kwargs["merges_file"] = None
+        elif kwargs.get("vocab_file") is None or kwargs.get("merges_file") is None:
+            raise FileNotFoundError(
+                f"{kwargs['name_or_path']} has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt"
+            )
         return kwargs
 
     @classmethod
@@ -95,20 +136,14 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
 
         Raises `ValueError` if the files do not hold a vocabulary with `<unk>` and merges of its symbols.
         """
-        vocab = _read_vocabulary(encoder_json)
-        return cls.from_vocabulary(vocab, _read_merges(bpe), task_format=task_format, **kwargs)
+        return cls(vocab_file=encoder_json, merges_file=bpe, task_format=task_format, **kwargs)
 
     @classmethod
     def from_vocabulary(
         cls, vocab: dict[str, int], merges: list[tuple[str, str]], task_format: bool = False, **kwargs
     ) -> "GPT1Tokenizer":
         """A vocabulary whose symbols end words with `</w>`, and its merges, the first learned first."""
-        from .english import build_tokenizer
-
-        tokenizer = build_tokenizer(vocab, merges)
-        tokenizer.add_special_tokens([AddedToken("<unk>", special=True, normalized=False)])
-        tokenizer.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in SPECIAL_TOKENS.values()])
-        return cls(tokenizer_object=tokenizer, task_format=task_format, **kwargs)
+        return cls(tokenizer_object=build_tokenizer(vocab, merges), task_format=task_format, **kwargs)
 
     @property
     def task_format(self) -> bool:
@@ -288,6 +323,21 @@ def join_surrogates(text):
 
 def _write_json(path: Path, content: dict, **style) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, **style) + "\n", encoding="utf-8")
+
+
+def _read_tokenizer(path: str | os.PathLike) -> Tokenizer:
+    """A `tokenizer.json`; one of openai-gpt's gets the words of the 2018 encoder in place of transformers' own."""
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # `tokenizers` has no kinds of its own
+        raise ValueError(f"{path} is no tokenizer: {error}") from error
+    if not isinstance(tokenizer.model, models.BPE):
+        raise ValueError(f"{path} is no byte-pair tokenizer")
+    if isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer):
+        encoder = build_tokenizer({"<unk>": 0}, [])
+        for part in ("normalizer", "pre_tokenizer", "decoder"):
+            setattr(tokenizer, part, getattr(encoder, part))
+    return tokenizer
 
 
 def _read_vocabulary(path: str | os.PathLike) -> dict[str, int]:

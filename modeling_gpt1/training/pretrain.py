@@ -180,6 +180,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     if corpus_args.objective == "clm" and not 0 < len(tokenizer(corpus_args.prompt)["input_ids"]) < length:
         raise ValueError(f"--prompt must be a text of fewer than {length} tokens, got {corpus_args.prompt[:60]!r}")
     training_args.use_cache = config.use_cache  # Trainer writes it into the configuration, off by default
+    model = load_model(corpus_args, config, tokenizer)  # a damaged one is refused before hours of encoding
     with training_args.main_process_first(desc="encoding the corpus"):
         books, held_out = (
             encode_books(
@@ -202,7 +203,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
         logger.warning("held out and trained on alike, so that perplexity says little: %s", ", ".join(seen))
 
     trainer = PretrainingTrainer(
-        model=load_model(corpus_args, config, tokenizer),
+        model=model,
         args=training_args,
         data_collator=WindowCollator(tokenizer, mlm=corpus_args.objective == "mlm"),
         train_dataset=windows,
@@ -232,10 +233,10 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
 
 def load_tokenizer(args: CorpusArguments) -> GPT1Tokenizer:
     """The tokenizer that `args` name, which adds no special tokens; for a masked LM, with a token for the mask."""
-    if args.tokenizer is not None:
+    if args.model is not None:
+        tokenizer = load_checkpoint_tokenizer(args.tokenizer or args.model, load_config(args.model))
+    elif args.tokenizer is not None:
         tokenizer = GPT1Tokenizer.from_pretrained(args.tokenizer)
-    elif args.model is not None:
-        tokenizer = load_checkpoint_tokenizer(args.model, load_config(args.model))
     else:
         tokenizer = GPT1Tokenizer()
     tokenizer.task_format = False
