@@ -34,8 +34,9 @@ from tokenization.text_files import read_lines
 from tokenization.write_aside import new_file
 
 from .inference import batches_of_like_length
-from .loading import GPT1_MINI, load_checkpoint
+from .loading import GPT1_MINI, checkpoint, load_checkpoint
 from .modeling_gpt1 import GPT1ForCausalLM
+from .processor import optimize_for_inference
 
 
 LINE_BREAK = "\n</w>"
@@ -51,7 +52,11 @@ class InstrumentArguments(TableArguments):
     )
     output_file: str = field(metadata={"help": "The table to write."})
     model: str = field(
-        default=GPT1_MINI, metadata={"help": "A language model: a directory or a Hub id, gpt1 or openai-gpt."}
+        default=GPT1_MINI,
+        metadata={
+            "help": "A language model, gpt1 or openai-gpt: a directory, a Hub id or gpt1-mini, the packaged one and "
+            "the default."
+        },
     )
     text_column: str = field(default="text", metadata={"help": "The column of a table that holds the texts."})
     context: int | None = field(
@@ -68,6 +73,7 @@ class InstrumentArguments(TableArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.model = checkpoint(self.model)
         if self.skip_bad_rows:
             raise ValueError("--skip_bad_rows would shift text_index, by which tables are joined: mend the rows")
         if Path(self.output_file).resolve() == Path(self.input_file).resolve():
@@ -444,7 +450,8 @@ def _write_parquet(table: pd.DataFrame, states: np.ndarray, layers: list[int], p
 def _read(args: InstrumentArguments) -> tuple[list[str], GPT1ForCausalLM, GPT1Tokenizer]:
     texts = read_texts(args.input_file, args.text_column, args)
     model, tokenizer = load_checkpoint(args.model, GPT1ForCausalLM, args.dtype)
-    return texts, model.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+    model = optimize_for_inference(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+    return texts, model, tokenizer
 
 
 def read_texts(path: str, column: str, tables: TableArguments) -> list[str]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
-from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMaskedLM, features, score
+from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMaskedLM, features, optimize_for_inference, score
 from modeling_gpt1.cli import main
 from tokenization import GPT1Tokenizer
 
@@ -251,6 +251,13 @@ def test_the_head_is_called_a_few_rows_at_a_time(model, tokenizer, monkeypatch, 
     agree("chunks of logits, in bits", *(np.nan_to_num(t["surprisal"]) for t in (chunks, whole)), 1e-4)
 
 
+def test_a_model_that_is_optimized_scores_the_same(models, tokenizer, agree):
+    model, _ = models("gpt1")
+    before = score(model, tokenizer, TEXTS)["surprisal"]
+    after = score(optimize_for_inference(model), tokenizer, TEXTS)["surprisal"]
+    agree("optimized for inference, in bits", np.nan_to_num(after), np.nan_to_num(before), 1e-4)
+
+
 def test_dropout_is_off(tiny_config, tokenizer):
     config = tiny_config(vocab_size=len(tokenizer), hidden_dropout=0.5, embedding_dropout=0.5)
     model = GPT1ForCausalLM(config).train()
@@ -403,8 +410,12 @@ def test_features_are_written(kind, unit, checkpoint, model, tokenizer, tmp_path
 
 def test_the_packaged_model_is_the_default(tmp_path, capsys):
     source, output = write_texts(tmp_path / "texts.txt"), tmp_path / "scores.csv"
-    assert main(["score", "--input_file", source, "--output_file", str(output)]) == 0
-    assert 4 < json.loads(capsys.readouterr().out)["bits_per_token"] < 16
+    said = []
+    for flags in ([], ["--model", "gpt1-mini", "--dtype", "float64"]):
+        assert main(["score", "--input_file", source, "--output_file", str(output), *flags]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert 4 < said[0]["bits_per_token"] < 16
+    assert said[0] == pytest.approx(said[1], rel=1e-5)
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(checkpoint, tmp_path, capfd):
