@@ -148,7 +148,8 @@ def optimize_for_inference(model: PreTrainedModel, dtype: InferenceDtype = "auto
             for name, child in list(module.named_children()):
                 if _is_plain_on_cpu(child):
                     setattr(module, name, layout(child))
-    model.train, model.save_pretrained, model.state_dict = _eval_only(model.train), _refuse, _refuse
+    model.train = _eval_only(model.train)
+    model.save_pretrained = model.push_to_hub = model.state_dict = _refuse
     return model
 
 

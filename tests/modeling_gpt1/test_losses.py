@@ -1,5 +1,7 @@
 """The language-modeling loss against plain cross-entropy, and logits that are computed only where they are wanted."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -127,3 +129,16 @@ def test_trainer_asks_for_no_logits_while_training(tiny_config, tmp_path, monkey
     )
     Trainer(model, args, train_dataset=[{"input_ids": row, "labels": row} for row in ids]).train()
     assert not torch.equal(model.model.embed_tokens.weight, before)
+
+
+def test_a_training_step_asks_an_accelerator_for_no_value(tiny_config, monkeypatch):
+    """On the meta device there is none to be had; on a GPU, to ask is to wait for all that was queued."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # which knows no such device
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    with torch.device("meta"):
+        model = GPT1ForCausalLM(tiny_config()).train()
+        ids = torch.zeros(2, 8, dtype=torch.long)
+        model(ids, labels=ids).loss.backward()
+        states, weight, _, token_weights = rows_of(16, torch.float32)
+        token_loss(states.view(2, 8, 16), weight, ids, token_weights.view(2, 8)).backward()
+    assert states.grad.shape == states.shape and model.lm_head.weight.grad is not None
