@@ -85,7 +85,7 @@ class CommandParser(argparse.ArgumentParser):
                 parts.append("\n".join([f"{title}:", *lines]) + "\n")
         return "\n".join([*parts, f"{self.epilog}\n"] if self.epilog else parts)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Leaves with status 2, as argparse does, and says which flags an unknown one may stand for."""
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -107,6 +107,7 @@ class CommandParser(argparse.ArgumentParser):
 
 class _HelpAll(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        assert isinstance(parser, CommandParser)
         parser.shows_all = True
         parser.print_help()
         parser.exit()
@@ -119,11 +120,11 @@ def _initials(name: str) -> str:
 def _name(action: argparse.Action) -> str:
     """`--flag VALUE`, or the name of a positional argument."""
     if not action.option_strings:
-        return action.metavar or action.dest
+        return str(action.metavar or action.dest)
     flag = max(action.option_strings, key=lambda option: (option.startswith("--"), "_" in option))
     if action.nargs == 0:
         return flag
-    value = "/".join(map(str, action.choices or ())) or {int: "N", float: "X"}.get(action.type, "TEXT")
+    value = "/".join(map(str, action.choices or ())) or ("N" if action.type is int else "X" if action.type is float else "TEXT")
     if "bool" in getattr(action.type, "__name__", ""):
         value = "True/False"
     if len(value) > 40:
@@ -148,7 +149,7 @@ def _described(action: argparse.Action, indent: int = 30, width: int = 110) -> l
 
 def parse_dataclasses(
     command: str,
-    types: tuple[type, ...],
+    types: tuple[Any, ...],
     arguments: Sequence[str],
     example: str,
     defaults: dict[str, Any] | None = None,
