@@ -24,6 +24,8 @@ COMMON = (
     "resume_from_checkpoint",
     "push_to_hub",
 )
+# What a flag's value is called; a text's is TEXT
+VALUES: dict[Any, str] = {int: "N", float: "X"}
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -124,7 +126,7 @@ def _name(action: argparse.Action) -> str:
     flag = max(action.option_strings, key=lambda option: (option.startswith("--"), "_" in option))
     if action.nargs == 0:
         return flag
-    value = "/".join(map(str, action.choices or ())) or ("N" if action.type is int else "X" if action.type is float else "TEXT")
+    value = "/".join(map(str, action.choices or ())) or VALUES.get(action.type, "TEXT")
     if "bool" in getattr(action.type, "__name__", ""):
         value = "True/False"
     if len(value) > 40:
