@@ -24,6 +24,8 @@ COMMON = (
     "resume_from_checkpoint",
     "push_to_hub",
 )
+# What a flag's value is called; a text's is TEXT
+VALUES: dict[Any, str] = {int: "N", float: "X"}
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -85,7 +87,7 @@ class CommandParser(argparse.ArgumentParser):
                 parts.append("\n".join([f"{title}:", *lines]) + "\n")
         return "\n".join([*parts, f"{self.epilog}\n"] if self.epilog else parts)
 
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
         """Leaves with status 2, as argparse does, and says which flags an unknown one may stand for."""
         namespace, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -107,6 +109,7 @@ class CommandParser(argparse.ArgumentParser):
 
 class _HelpAll(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        assert isinstance(parser, CommandParser)
         parser.shows_all = True
         parser.print_help()
         parser.exit()
@@ -119,11 +122,11 @@ def _initials(name: str) -> str:
 def _name(action: argparse.Action) -> str:
     """`--flag VALUE`, or the name of a positional argument."""
     if not action.option_strings:
-        return action.metavar or action.dest
+        return str(action.metavar or action.dest)
     flag = max(action.option_strings, key=lambda option: (option.startswith("--"), "_" in option))
     if action.nargs == 0:
         return flag
-    value = "/".join(map(str, action.choices or ())) or {int: "N", float: "X"}.get(action.type, "TEXT")
+    value = "/".join(map(str, action.choices or ())) or VALUES.get(action.type, "TEXT")
     if "bool" in getattr(action.type, "__name__", ""):
         value = "True/False"
     if len(value) > 40:
@@ -148,7 +151,7 @@ def _described(action: argparse.Action, indent: int = 30, width: int = 110) -> l
 
 def parse_dataclasses(
     command: str,
-    types: tuple[type, ...],
+    types: tuple[Any, ...],
     arguments: Sequence[str],
     example: str,
     defaults: dict[str, Any] | None = None,

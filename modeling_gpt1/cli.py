@@ -20,7 +20,7 @@ from .arguments import CommandParser, parse_dataclasses
 
 
 if TYPE_CHECKING:
-    from transformers import TrainingArguments
+    from .training.run import RunArguments
 
 
 def _parse(
@@ -40,7 +40,7 @@ def _recorded(command: str, arguments: Sequence[str]) -> str:
     return shlex.join(["gpt1", command, *parser.parse_known_args(arguments)[1]])
 
 
-def _peek(arguments: Sequence[str], **flags: str | None) -> dict[str, str | None]:
+def _peek(arguments: Sequence[str], **flags: str | None) -> dict[str, Any]:
     """What the command line says of some flags, by name, or their defaults: for what the other flags' defaults are."""
     parser = argparse.ArgumentParser(add_help=False)
     for name, default in flags.items():
@@ -68,7 +68,7 @@ def _pretrain(arguments: Sequence[str]) -> None:
     _publish(training_args, command=_recorded("pretrain", arguments))
 
 
-def _publish(args: "TrainingArguments", **facts: Any) -> None:
+def _publish(args: "RunArguments", **facts: Any) -> None:
     """The model card of a run that has ended, and the push that `--push_to_hub` asks for."""
     from hub_upload import push, write_model_card
 
