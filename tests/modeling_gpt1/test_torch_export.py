@@ -11,7 +11,7 @@ CHOICES = (GPT1ForMultipleChoice, GPT1DoubleHeadsModel)
 
 
 def draw(head, batch, length):
-    """Rows `start A delimiter B extract`, two a choice where the head takes some, and a mask with padding on both sides."""
+    """Rows `start A delimiter B extract`, two where the head takes choices, and a mask with padding on both sides."""
     shape = (batch, 2, length) if head in CHOICES else (batch, length)
     ids = torch.randint(1, 90, shape)
     ids[..., 3], ids[..., -3:] = 97, 98
