@@ -28,9 +28,10 @@ PROMPT = "it was a fine"
 
 # transformers' server looks for a checkpoint's class among its own
 SERVE = """
-import transformers, modeling_gpt1
+import modeling_gpt1
+from transformers.cli.serving import model_manager
 from transformers.cli.transformers import main
-transformers.GPT1ForCausalLM = modeling_gpt1.GPT1ForCausalLM
+model_manager.transformers.GPT1ForCausalLM = modeling_gpt1.GPT1ForCausalLM
 main()
 """
 
