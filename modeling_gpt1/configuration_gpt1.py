@@ -301,6 +301,9 @@ class GPT1Config(PreTrainedConfig):
             "model_type": cls.model_type,
             "architectures": None,
             "n_inner": 4 * width,
+            "classifier_dropout": config_dict.get(
+                "classifier_dropout", config_dict.get("summary_first_dropout", cls.classifier_dropout)
+            ),
             "hidden_act": ACTIVATIONS[activation],
             # The published vocabulary ends before these four.
             "bos_token_id": config_dict.get("bos_token_id"),

@@ -68,7 +68,7 @@ class GPT1GenerationMixin(GenerationMixin):
     `generate` to any length, and of no special token.
 
     `generation_config.suppress_tokens` lists the special tokens. The end token is one of them, and no text ends before
-    `max_new_tokens`, until the model is taught it: until it is among the targets of a training step, or a call of
+    `max_new_tokens`, until the model is taught it: until it is among the tokens of a training step, or a call of
     `generate` names it (`eos_token_id=...`). An adapter cannot change the list of the model that it is loaded into:
     there, name it.
 
@@ -84,16 +84,12 @@ class GPT1GenerationMixin(GenerationMixin):
         if self.generation_config.suppress_tokens is None:
             self.generation_config.suppress_tokens = special_token_ids(self.config)
 
-    def learn_to_end(self, targets: torch.LongTensor) -> None:
-        """Lets the end token through once a training step has it among its targets, `(batch, length)`."""
-        ends = as_list(self.config.eos_token_id)
-        if torch.compiler.is_compiling():  # which cannot look into the targets, and so counts as such a step
-            kept = special_token_ids(self.config)
-        else:
-            kept = self.generation_config.suppress_tokens or []
-            if not any(end in kept and (targets == end).any() for end in ends):
-                return
-        self.generation_config.suppress_tokens = [token for token in kept if token not in ends]
+    def let_end_token_through(self) -> None:
+        """Takes the end token off the list if the decoder was trained on it."""
+        suppressed = self.generation_config.suppress_tokens
+        if suppressed and self.model.trained_on_end:
+            ends = as_list(self.config.eos_token_id)
+            self.generation_config.suppress_tokens = [token for token in suppressed if token not in ends]
 
     def adjust_generation_fn(self, *args, **kwargs) -> None:
         """As in transformers: the `generation_config` of a checkpoint, completed where it is older than this."""
@@ -101,6 +97,7 @@ class GPT1GenerationMixin(GenerationMixin):
         self.suppress_special_tokens()
 
     def _prepare_generation_config(self, generation_config: GenerationConfig | None, **kwargs) -> tuple:
+        self.let_end_token_through()
         prepared, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         if prepared.suppress_tokens is not None and "suppress_tokens" not in kwargs:
             named = as_list(kwargs.get("eos_token_id"))
@@ -180,4 +177,4 @@ class GPT1GenerationMixin(GenerationMixin):
         return criteria
 
 
-__all__ = ["GPT1GenerationMixin", "GrowingLayer", "positions_of_tokens"]
+__all__ = ["GPT1GenerationMixin", "GrowingLayer", "as_list", "positions_of_tokens"]

@@ -30,7 +30,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gpt1 import GPT1Config
 from .dropout_gpt1 import GPT1Dropout, attention_with_dropout_forward, eager_attention_forward
-from .generation_gpt1 import GPT1GenerationMixin, positions_of_tokens
+from .generation_gpt1 import GPT1GenerationMixin, as_list, positions_of_tokens
 from .inputs_gpt1 import (
     check_length,
     choices_shape,
@@ -251,6 +251,9 @@ class GPT1Model(GPT1PreTrainedModel):
         else:
             self.norm = nn.Identity()
         self.gradient_checkpointing = False
+        self.trained_on_end = (
+            False  # whether a training step held the end token, which a language model then generates
+        )
         self.post_init()
 
     def _embed(self, token_ids: torch.LongTensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
@@ -313,6 +316,10 @@ class GPT1Model(GPT1PreTrainedModel):
         """
         if not torch.compiler.is_compiling():
             refuse_unknown(kwargs)
+            if self.training and input_ids is not None and not self.trained_on_end:
+                self.trained_on_end = any((input_ids == end).any() for end in as_list(self.config.eos_token_id))
+        elif self.training:  # which cannot look at the tokens, and so counts as such a step
+            self.trained_on_end = True
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         length = (input_ids if input_ids is not None else inputs_embeds).shape[1]
@@ -409,6 +416,11 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         super().__init__(config)
         self.suppress_special_tokens()
 
+    def save_pretrained(self, *args, **kwargs) -> None:
+        """As in transformers; the `generation_config` says whether texts end."""
+        self.let_end_token_through()
+        super().save_pretrained(*args, **kwargs)
+
     @can_return_tuple
     def forward(
         self,
@@ -448,8 +460,6 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         if labels is not None and targets is None:
             is_padding_mask = isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
             targets = next_token_targets(labels, attention_mask[:, -labels.shape[1] :] if is_padding_mask else None)
-        if targets is not None and self.training:
-            self.learn_to_end(targets)
         if targets is not None and use_cache is None:
             use_cache = False
         outputs = self.model(
@@ -839,8 +849,6 @@ class GPT1DoubleHeadsModel(GPT1ForCausalLM):
         states = outputs.last_hidden_state = outputs.last_hidden_state.unflatten(0, shape[:2])
         if targets is not None:
             targets = next_token_targets(targets, mask).view(shape)
-            if self.training:
-                self.learn_to_end(targets)
         loss, logits = self._loss_and_logits(outputs, targets, slice(None), None, None)
         if mc_token_ids is None:
             mc_token_ids = last_real(real_tokens(self.config, ids, mask, embeds)).view(shape[:2])

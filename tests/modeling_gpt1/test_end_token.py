@@ -103,6 +103,7 @@ def test_compiled_training_may_teach_and_stays_one_graph(model):
     for _ in range(3):
         compiled(ids, labels=ids).loss.backward()
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    model.generate(ids, max_new_tokens=1)
     assert set(model.generation_config.suppress_tokens) == SPECIAL - {EXTRACT}
 
 
