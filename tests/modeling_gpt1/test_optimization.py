@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hub_upload import write_model_card
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM, GPT1ForSequenceClassification
 from modeling_gpt1.cli import main
 from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments, finetune
@@ -229,7 +230,7 @@ def test_finetune_takes_muons_steps(start, tmp_path):
 def test_the_card_names_the_optimizer(start, tmp_path, settings, optimizer):
     start(torch.float32)
     run(tmp_path, "run", max_steps=1, **settings)
-    card = (tmp_path / "run" / "README.md").read_text().splitlines()
+    card = write_model_card(tmp_path / "run").read_text(encoding="utf-8").splitlines()
     assert any(line.startswith(f"- optimizer: {optimizer}") for line in card)
     assert "- batch size: 4" in card
 
