@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from modeling_gpt1.training import FACTS
+from tokenization.markdown import block, code, literal, one_line, text
 
 
 CARD, CURVE = "README.md", "loss.png"
@@ -36,17 +38,17 @@ _LANGUAGE_METRICS = ("loss", "word_perplexity", "perplexity")  # the longer of t
 
 _CLASSIFY = """from transformers import pipeline
 
-classify = pipeline("text-classification", model="{name}"{trust})
+classify = pipeline("text-classification", model={name}{trust})
 print(classify({example}))"""
 _SCORE = """from transformers import pipeline
 
-score = pipeline("text-classification", model="{name}"{trust}, function_to_apply="none")
+score = pipeline("text-classification", model={name}{trust}, function_to_apply="none")
 print(score({example}))"""
 _CHOOSE = """import torch
 from transformers import AutoModelForMultipleChoice, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = AutoModelForMultipleChoice.from_pretrained("{name}"{trust})
+tokenizer = AutoTokenizer.from_pretrained({name})
+model = AutoModelForMultipleChoice.from_pretrained({name}{trust})
 question, answers = "Tom was hungry. What did he do?", ["He ate an apple.", "He sold his shoes."]
 inputs = tokenizer([question] * len(answers), answers, padding=True, return_tensors="pt")
 with torch.inference_mode():
@@ -54,17 +56,17 @@ with torch.inference_mode():
 print(answers[logits.argmax()])"""
 _GENERATE = """from transformers import pipeline
 
-generate = pipeline("text-generation", model="{name}"{trust})
+generate = pipeline("text-generation", model={name}{trust})
 print(generate({example}, max_new_tokens=20))"""
 _FILL = """from transformers import pipeline
 
-fill = pipeline("fill-mask", model="{name}"{trust})
+fill = pipeline("fill-mask", model={name}{trust})
 print(fill({example})[0])"""
 _LOGITS = """import torch
 from transformers import AutoModel, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{name}")
-model = AutoModel.from_pretrained("{name}"{trust})
+tokenizer = AutoTokenizer.from_pretrained({name})
+model = AutoModel.from_pretrained({name}{trust})
 with torch.inference_mode():
     print(model(**tokenizer({example}, return_tensors="pt"))[0].shape)"""
 
@@ -74,7 +76,7 @@ _PAIR = '{"text": "A man sleeps.", "text_pair": "A man is awake."}'
 
 @dataclass(frozen=True)
 class _Kind:
-    """How a model class shows on the Hub: its tag, first words, way of use with an example, and the widget's text."""
+    """How a model class shows on the Hub: its tag, first words, way of use, its example in code or as a text."""
 
     tag: str
     what: str
@@ -85,21 +87,15 @@ class _Kind:
 
 
 _KINDS = {
-    "GPT1Model": _Kind("feature-extraction", "Hidden states of texts", _LOGITS, repr(_TEXT), _TEXT),
-    "GPT1ForCausalLM": _Kind(
-        "text-generation", "A language model", _GENERATE, f'"{_PROMPT}"', _PROMPT, _LANGUAGE_METRICS
-    ),
-    "GPT1ForMaskedLM": _Kind(
-        "fill-mask", "A model of texts from both sides", _FILL, f'"{_MASKED}"', _MASKED, _LANGUAGE_METRICS
-    ),
-    "GPT1ForSequenceClassification": _Kind(
-        "text-classification", "A classifier of texts", _CLASSIFY, f'"{_TEXT}"', _TEXT
-    ),
+    "GPT1Model": _Kind("feature-extraction", "Hidden states of texts", _LOGITS, "", _TEXT),
+    "GPT1ForCausalLM": _Kind("text-generation", "A language model", _GENERATE, "", _PROMPT, _LANGUAGE_METRICS),
+    "GPT1ForMaskedLM": _Kind("fill-mask", "A model of texts from both sides", _FILL, "", _MASKED, _LANGUAGE_METRICS),
+    "GPT1ForSequenceClassification": _Kind("text-classification", "A classifier of texts", _CLASSIFY, "", _TEXT),
     "GPT1ForEntailment": _Kind("text-classification", "A classifier of pairs of texts", _CLASSIFY, _PAIR),
     "GPT1ForSimilarity": _Kind("text-classification", "A symmetric comparison of two texts", _CLASSIFY, _PAIR),
     "GPT1ForMultipleChoice": _Kind("multiple-choice", "A chooser among answers", _CHOOSE, ""),
     "GPT1DoubleHeadsModel": _Kind(
-        "text-generation", "A language model and a chooser among answers", _GENERATE, f'"{_PROMPT}"', _PROMPT
+        "text-generation", "A language model and a chooser among answers", _GENERATE, "", _PROMPT
     ),
 }
 
@@ -164,8 +160,8 @@ def is_hand_written(card: Path, facts: Facts) -> bool:
     """Whether there is a card that somebody has written or edited, and neither this package nor transformers made."""
     if not card.is_file():
         return False
-    text = card.read_bytes()
-    return hashlib.sha256(text).hexdigest() != facts.written and not is_generated(text)
+    content = card.read_bytes()
+    return hashlib.sha256(content).hexdigest() != facts.written and not is_generated(content)
 
 
 def is_generated(card: bytes) -> bool:
@@ -202,6 +198,9 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     language_model = kind.metrics is _LANGUAGE_METRICS
     base_model, dataset = _hub_id(facts.base_model), _hub_id(facts.dataset)
     mask = _read_json(output_dir / "tokenizer_config.json").get("mask_token") or "<mask>"
+    mask = mask.get("content") if isinstance(mask, dict) else mask
+    widget = kind.widget and kind.widget.replace("<mask>", one_line(mask))
+    example = kind.example if widget is None else literal(widget)
     published = {}
     if facts.paper is not None:
         metric, figure = facts.paper
@@ -215,7 +214,7 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         base_model=base_model,
         datasets=[dataset] if dataset else None,
         metrics=sorted({metric for _, metric, _ in results}) or None,
-        widget=[{"text": kind.widget.replace("<mask>", mask)}] if kind.widget else None,
+        widget=[{"text": widget}] if widget else None,
         model_name=name,
         eval_results=[
             EvalResult(
@@ -235,26 +234,26 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     card = ModelCard.from_template(
         data,
         template_path=str(_TEMPLATE),
-        model_name=name,
-        what=kind.what + (f", for the task {facts.task}" if facts.task else ""),
+        model_name=text(name),
+        what=kind.what + (f", for the task {text(facts.task)}" if facts.task else ""),
         origin=_origin(facts, base_model),
         shape=_shape(config),
-        labels=labels,
+        labels=list(map(text, labels)),
         requirement=(
             "transformers and torch are enough; the model's code comes with it, and `trust_remote_code` runs it."
             if trust
             else "transformers and torch are enough."
         ),
-        snippet=snippet.format(name=name, trust=trust, example=kind.example.replace("<mask>", mask)),
-        data=_data(facts, dataset),
-        settings=facts.settings,
-        command=facts.command,
-        sample=facts.sample and textwrap.fill(facts.sample, 100),
+        snippet=block(snippet.format(name=literal(name), trust=trust, example=example), "python"),
+        data=_data(facts, dataset, text),
+        settings={text(setting): text(value) for setting, value in facts.settings.items()},
+        command=facts.command and block(facts.command, "bash"),
+        sample=facts.sample and block(textwrap.fill(facts.sample, 100), "text"),
         curve=draw_curve(source / "trainer_state.json", output_dir / CURVE),
         apart=is_apart(_read_json(source / "trainer_state.json").get("log_history", [])),
         lm_coef=None if language_model else _read_json(source / "config.json").get("lm_coef"),
         language_model=language_model,
-        results=results,
+        results=[(text(split), metric, value) for split, metric, value in results],
         published=published,
         max_length=config.get("max_position_embeddings") or config.get("n_positions"),
     )
@@ -332,14 +331,16 @@ def _origin(facts: Facts, base_model: str | None) -> str:
     if base_model:
         return f"Fine-tuned from [{base_model}](https://huggingface.co/{base_model})."
     if facts.base_model:  # a directory: where it lies on somebody's disk is nobody's business
-        return f"Fine-tuned from `{Path(facts.base_model).name}`, which is not on the Hub."
+        return f"Fine-tuned from {code(Path(facts.base_model).name)}, which is not on the Hub."
     return "Trained from scratch." if facts.task or facts.corpus else "What it was trained from is unknown."
 
 
-def _data(facts: Facts, dataset: str | None) -> str:
+def _data(facts: Facts, dataset: str | None, escape: Callable[[str], str] = str) -> str:
+    """What the model was trained on; in Markdown if names are escaped for it."""
     link = f"[{dataset}](https://huggingface.co/datasets/{dataset})" if dataset else None
-    task = f"files of one's own, for the task {facts.task}" if facts.task and not dataset else facts.task
-    return ", ".join(part for part in (link, task, facts.corpus) if part) or "unknown"
+    task = facts.task and escape(facts.task)
+    task = f"files of one's own, for the task {task}" if task and not dataset else task
+    return ", ".join(part for part in (link, task, facts.corpus and escape(facts.corpus)) if part) or "unknown"
 
 
 def _hub_id(name: str | None) -> str | None:

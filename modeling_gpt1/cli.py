@@ -34,10 +34,19 @@ def _parser(command: str, description: str) -> CommandParser:
 
 
 def _recorded(command: str, arguments: Sequence[str]) -> str:
-    """The command line as a card records it: without the login's token."""
+    """The command line as a card records it: without logins, and without where on this machine things lie."""
+    from huggingface_hub import get_token
+
+    from hub_upload.refusals import scrub
+
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--hub_token", "--hub-token")
-    return shlex.join(["gpt1", command, *parser.parse_known_args(arguments)[1]])
+    words = []
+    for word in parser.parse_known_args(arguments)[1]:
+        flag, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        path = Path(value).expanduser()
+        words.append(flag + equals + (path.name if path.is_absolute() else value))
+    return scrub(shlex.join(["gpt1", command, *words]), get_token())
 
 
 def _peek(arguments: Sequence[str], **flags: str | None) -> dict[str, Any]:
@@ -276,8 +285,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(f"gpt1 {args.choice}: interrupted {interrupt}".rstrip(), file=sys.stderr)
         return 130
-    except Exception as error:
-        if os.environ.get("GPT1_TRACEBACK"):
+    except BaseException as error:
+        # `tokenizers` panics with an exception of its own that is no Exception
+        panics = type(error).__name__ == "PanicException"
+        if not (panics or isinstance(error, Exception)) or os.environ.get("GPT1_TRACEBACK"):
             raise
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"gpt1 {args.choice}: {message}", file=sys.stderr)

@@ -226,9 +226,13 @@ def load_weights(
 def check_finite(model: torch.nn.Module, name: str | os.PathLike) -> None:
     """Raises `ValueError` for a parameter that holds NaN or infinite numbers."""
     for parameter_name, parameter in model.named_parameters():
-        # the extremes of a tensor are NaN if anything in it is, and found in a twentieth of the time of `isfinite`
-        if not torch.stack(parameter.detach().aminmax()).isfinite().all():
+        if not is_finite(parameter.detach()):
             raise ValueError(f"{name} is damaged: {parameter_name} holds NaN or infinite numbers")
+
+
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether all of a tensor's numbers are finite: its extremes tell, in a twentieth of the time of `isfinite`."""
+    return tensor.numel() == 0 or bool(torch.stack(tensor.aminmax()).isfinite().all())
 
 
 class Header(NamedTuple):

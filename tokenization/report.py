@@ -8,6 +8,7 @@ from os import PathLike
 from pathlib import Path
 
 from .corpus import read_paths
+from .markdown import code, literal
 from .table_files import TableArguments
 from .tokenization_gpt1 import GPT1Tokenizer
 from .train import WORD_END, LearnedBPE, learn
@@ -30,10 +31,10 @@ standardisation, spaCy's English tokenizer, lower case), and these become byte p
 ```python
 from transformers import AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{name}")
+tokenizer = AutoTokenizer.from_pretrained({name})
 ```
 
-Made by `{command}`.
+Made by {command}.
 
 | | |
 | --- | --- |
@@ -104,7 +105,7 @@ def train_tokenizer(
         tokenizer.save_pretrained(folder)
         content = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         (folder / "report.json").write_text(content, encoding="utf-8")
-        write_card(folder, report, ", ".join(f"`{Path(path).name}`" for path in paths), command)
+        write_card(folder, report, ", ".join(code(Path(path).name) for path in paths), command)
         if not draw(folder / "report.png", learned.words, tokenizer.get_vocab()):
             print("report.png is not drawn: matplotlib is not installed (pip install gpt1[plots])", file=sys.stderr)
     return report
@@ -175,11 +176,18 @@ def write_card(folder: Path, report: dict, corpus: str, command: str) -> None:
     for name, label in LABELS.items():
         value = report.get(name)
         if value is not None:
-            text = (
-                f"`{value}`" if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-            )
+            if isinstance(value, str):
+                text = code(value).replace("|", "\\|")  # the one thing that a table reads in a code span
+            else:
+                text = f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
             rows.append(f"| {label} | {text} |")
-    card = CARD.format(merges=report["merges"], corpus=corpus, name=folder.name, command=command, rows="\n".join(rows))
+    card = CARD.format(
+        merges=report["merges"],
+        corpus=corpus,
+        name=literal(folder.name),
+        command=code(command),
+        rows="\n".join(rows),
+    )
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

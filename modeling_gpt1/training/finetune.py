@@ -192,7 +192,7 @@ def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> di
     Raises:
         OSError, ValueError: files, columns, labels or a model that are not as the task needs them; nothing is written.
         FloatingPointError: a loss or a weight that is not finite; the last checkpoint is a good one.
-        KeyboardInterrupt: stopped by SIGINT; a checkpoint to resume from is saved.
+        KeyboardInterrupt: stopped by SIGINT or SIGTERM; a checkpoint to resume from is saved.
     """
     task = TASKS[task_args.task]
     training_args.check_output_dir()

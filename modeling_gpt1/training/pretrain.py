@@ -170,7 +170,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     Raises:
         OSError, ValueError: a corpus, a tokenizer or a configuration that are not as they have to be.
         FloatingPointError: a loss or a weight that is not finite; the last checkpoint is a good one.
-        KeyboardInterrupt: stopped by SIGINT; a checkpoint to resume from is saved.
+        KeyboardInterrupt: stopped by SIGINT or SIGTERM; a checkpoint to resume from is saved.
     """
     training_args.check_output_dir()
     set_seed(training_args.seed)

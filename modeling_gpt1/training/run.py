@@ -2,8 +2,12 @@
 
 import json
 import logging
+import math
 import os
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,10 +24,18 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..loading import is_finite
 from ..processor import has_fast_bfloat16
 from . import FACTS
+
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 logger = logging.getLogger(__name__)
@@ -62,11 +74,17 @@ class RunArguments(TrainingArguments):
         super().__post_init__()
         if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"muon comes with AdamW; for optim {self.optim.value} give --muon False")
+        said = str(self.resume_from_checkpoint or False).lower()
+        if said in ("true", "false"):  # a text, since it may be a path
+            self.resume_from_checkpoint = said == "true" or None
         if self.hub_token is not None:  # Trainer pickles its arguments into every checkpoint, and publishes them
             os.environ["HF_TOKEN"], self.hub_token = self.hub_token, None
 
     def check_output_dir(self) -> None:
-        """Raises `ValueError` if `output_dir` is a file, or holds a run that is not to be resumed."""
+        """
+        Raises `ValueError` if `output_dir` is a file, or holds a run that is at work or not to be resumed, or if there
+        is no checkpoint to resume from where one is named.
+        """
         output_dir = Path(self.output_dir)
         if output_dir.exists() and not output_dir.is_dir():
             raise ValueError(f"output_dir {output_dir} is a file")
@@ -74,6 +92,12 @@ class RunArguments(TrainingArguments):
             raise ValueError(
                 f"output_dir {output_dir} holds another run; choose another one, or --resume_from_checkpoint True"
             )
+        if output_dir.is_dir() and self.process_index == 0:
+            with only_run(output_dir):
+                pass
+        resume = self.resume_from_checkpoint
+        if isinstance(resume, str) and not Path(resume, "trainer_state.json").is_file():
+            raise ValueError(f"no checkpoint at {resume}: give the folder of one, or --resume_from_checkpoint True")
 
     def card_settings(self) -> dict[str, Any]:
         """What a reader of the card wants to know of any run; the batch size is that of all devices together."""
@@ -86,9 +110,24 @@ class RunArguments(TrainingArguments):
         }
 
 
-class StopOnInterrupt(TrainerCallback):
+@contextmanager
+def only_run(folder: str | os.PathLike) -> Iterator[None]:
+    """Raises `ValueError` if another run is at work in a folder. The lock is the folder's own, and ends with us."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ValueError(f"output_dir {folder} is in use: another run is at work there") from None
+    finally:
+        os.close(descriptor)
+
+
+class StopOnSignal(TrainerCallback):
     """
-    On SIGINT, `Trainer` finishes the step it is in, saves a checkpoint and stops; a second SIGINT stops at once.
+    As a context: on SIGINT or SIGTERM, `Trainer` finishes the step it is in, saves a checkpoint and stops; a second
+    one stops at once. Python delivers signals to the main thread alone; in another one nothing is changed.
 
     Attributes:
         interrupted (`bool`): whether that happened.
@@ -96,14 +135,21 @@ class StopOnInterrupt(TrainerCallback):
 
     def __init__(self) -> None:
         self.interrupted = False
-        self._previous: Any = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopOnSignal":
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {which: signal.signal(which, self._handle) for which in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        while self._previous:
+            which, handler = self._previous.popitem()
+            signal.signal(which, handler if handler is not None else signal.SIG_DFL)
 
     def _handle(self, signum: int, frame: Any) -> None:
         self.interrupted = True
-        signal.signal(signal.SIGINT, self._previous)
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        self._previous = signal.signal(signal.SIGINT, self._handle)
+        self.__exit__()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         if self.interrupted:
@@ -111,10 +157,19 @@ class StopOnInterrupt(TrainerCallback):
             control.should_evaluate = False
             control.should_training_stop = True
 
-    def restore(self) -> None:
-        """Lets SIGINT do what it did before the training."""
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+
+class LossOfRun(TrainerCallback, ExportableState):
+    """The sum of all steps' losses, which checkpoints keep: `Trainer` begins anew where a run is resumed."""
+
+    def __init__(self, total: float = 0.0):
+        self.total: float | torch.Tensor = total
+
+    def state(self) -> dict[str, dict[str, float]]:
+        return {"args": {"total": float(self.total)}, "attributes": {}}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        kept = state.stateful_callbacks.get(type(self).__name__)
+        self.total = kept["args"]["total"] if kept else math.nan  # a checkpoint of another Trainer does not tell
 
 
 class RunTrainer(Trainer):
@@ -130,6 +185,8 @@ class RunTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.loss_of_run = LossOfRun()
+        self.add_callback(self.loss_of_run)
         self._looks_at_once = self.args.device.type == "cpu" and self.args.world_size == 1
         self._bad_step = torch.tensor(self._GOOD, device=self.args.device)
         self._sums: dict[str, tuple[torch.Tensor, int]] = {}  # of the two losses, and of how many, since the last log
@@ -149,6 +206,11 @@ class RunTrainer(Trainer):
                     self._sums[name] = total + outputs[name].detach().mean(), count + 1
         return (loss, outputs) if return_outputs else loss
 
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self.loss_of_run.total += loss.double() if self.args.device.type != "mps" else loss
+        return loss
+
     def check_loss(self) -> None:
         """Raises `FloatingPointError` if a loss of any process was not finite."""
         step = int(gather(self._bad_step.reshape(1)).min())
@@ -159,7 +221,7 @@ class RunTrainer(Trainer):
         """Raises `FloatingPointError` for a weight that is not finite, as a gradient may make it that is not."""
         weights = ((name, parameter.detach()) for name, parameter in self.model.named_parameters())
         local = ((name, weight.to_local() if isinstance(weight, DTensor) else weight) for name, weight in weights)
-        bad = next((name for name, weight in local if not weight.isfinite().all()), None)
+        bad = next((name for name, weight in local if not is_finite(weight)), None)
         if int(gather(torch.tensor([bad is not None], device=self.args.device, dtype=torch.int64)).max()):
             raise FloatingPointError(
                 f"after step {self.state.global_step} {bad or 'a weight'} is not finite; {self._advice()}"
@@ -176,6 +238,8 @@ class RunTrainer(Trainer):
             for name, (total, count) in self._sums.items():
                 logs[name] = reduce(total / count, "mean").item()
             self._sums.clear()
+        if "train_loss" in logs and not math.isnan(total := float(self.loss_of_run.total)):
+            logs["train_loss"] = total / max(self.state.global_step, 1)
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -185,6 +249,8 @@ class RunTrainer(Trainer):
     def save_model(self, *args: Any, **kwargs: Any) -> None:
         self.check_loss()
         self._check_weights()
+        if isinstance(self.loss_of_run.total, torch.Tensor):
+            self.loss_of_run.total = reduce(self.loss_of_run.total, "mean")
         super().save_model(*args, **kwargs)
 
 
@@ -212,23 +278,24 @@ def train(trainer: Trainer) -> dict[str, float]:
 
     Raises:
         FloatingPointError: a loss or a weight that is not finite; the last checkpoint is a good one.
-        KeyboardInterrupt: stopped by SIGINT; a checkpoint to resume from is saved.
+        KeyboardInterrupt: stopped by SIGINT or SIGTERM; a checkpoint to resume from is saved.
+        ValueError: another run is at work in the same folder.
     """
     args = trainer.args
-    interrupt = StopOnInterrupt()
-    trainer.add_callback(interrupt)
     resume = args.resume_from_checkpoint
-    if str(resume).lower() == "true":
+    if resume is True:
         resume = last_complete_checkpoint(args.output_dir)
-    try:
-        trained = trainer.train(resume_from_checkpoint=resume or None)
-    finally:
-        interrupt.restore()
-        for callback in trainer.callback_handler.callbacks:
-            if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
-                callback.training_bar.close()  # so that an error has a line of its own
-    trainer.model.config.use_cache = args.use_cache
-    if interrupt.interrupted:
+    os.makedirs(args.output_dir, exist_ok=True)
+    with only_run(args.output_dir) if args.process_index == 0 else nullcontext(), StopOnSignal() as stop:
+        trainer.add_callback(stop)
+        try:
+            trained = trainer.train(resume_from_checkpoint=resume or None)
+        finally:
+            trainer.remove_callback(stop)
+            for callback in trainer.callback_handler.callbacks:
+                if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
+                    callback.training_bar.close()  # so that an error has a line of its own
+    if stop.interrupted:
         raise KeyboardInterrupt(f"saved to {args.output_dir}; go on with --resume_from_checkpoint True")
     trainer.save_model(_internal_call=True)  # without a push: the results are to come
     trainer.save_state()

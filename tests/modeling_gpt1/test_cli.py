@@ -4,8 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -279,30 +277,6 @@ def test_resumes_to_the_same_result(tmp_path):
     whole, resumed = (Predictor(str(tmp_path / name)).model.state_dict() for name in ("whole", "resumed"))
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
-
-
-def test_an_interrupt_saves_and_exits_with_130(tmp_path):
-    data = write_rows(tmp_path / "data.jsonl", ROWS["classification"])
-    program = """
-import signal, sys
-from transformers import TrainerCallback
-from modeling_gpt1.training import finetune
-class Interrupt(TrainerCallback):
-    def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == 2:
-            signal.raise_signal(signal.SIGINT)
-trainer = finetune.MuonTrainer
-finetune.MuonTrainer = lambda **kw: trainer(**kw, callbacks=[Interrupt()])
-from modeling_gpt1.cli import main
-sys.exit(main(sys.argv[1:]))
-"""
-    flags = ["--task", "classification", "--config", "mini", "--train_file", data]
-    flags += ["--output_dir", str(tmp_path / "model")]
-    flags += ["--per_device_train_batch_size", "2", "--num_train_epochs", "9"]
-    done = subprocess.run([sys.executable, "-c", program, "finetune", *flags], capture_output=True, text=True)
-    assert done.returncode == 130, done.stderr
-    assert "resume_from_checkpoint" in done.stderr.splitlines()[-1]
-    assert (tmp_path / "model/checkpoint-3/model.safetensors").is_file()
 
 
 @pytest.mark.parametrize("use_cache", [True, False])

@@ -1,0 +1,129 @@
+"""A run among others: signals, threads, a second run in its folder, and what is left when it goes on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from transformers import TrainerCallback
+
+from modeling_gpt1.cli import main
+from modeling_gpt1.training import finetune as finetuning
+from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments, finetune
+from modeling_gpt1.training.run import only_run
+
+
+SHAPE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+PROGRAM = """
+import signal, sys
+from transformers import TrainerCallback
+from modeling_gpt1.training import finetune
+class Signal(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 2:
+            signal.raise_signal(getattr(signal, sys.argv[1]))
+trainer = finetune.MuonTrainer
+finetune.MuonTrainer = lambda **kw: trainer(**kw, callbacks=[Signal()])
+from modeling_gpt1.cli import main
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+class Fails(TrainerCallback):
+    """An exception in the middle of a training."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == 3:
+            raise RuntimeError("the disk is full")
+
+
+@pytest.fixture
+def flags(tmp_path):
+    """The flags of a training of seconds."""
+    (tmp_path / "tiny.json").write_text(json.dumps(SHAPE))
+    (tmp_path / "data.csv").write_text("text,label\n" + "".join(f"word {i},{'ab'[i % 2]}\n" for i in range(12)))
+    settings = {"per_device_train_batch_size": "2", "max_steps": "6", "save_strategy": "steps", "save_steps": "1"}
+    settings |= {"eval_strategy": "no", "learning_rate": "1e-3", "report_to": "none", "save_total_limit": "9"}
+    paths = {"config": tmp_path / "tiny.json", "train_file": tmp_path / "data.csv", "output_dir": tmp_path / "out"}
+    pairs = {"task": "classification", **paths, **settings}
+    return [word for name, value in pairs.items() for word in (f"--{name}", str(value))]
+
+
+def results(folder):
+    return json.loads((folder / "all_results.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_saves_and_the_run_goes_on_to_the_same_figures(flags, tmp_path, name):
+    """The loss of the training is that of all its steps, also where it was resumed."""
+    command = [sys.executable, "-c", PROGRAM, name, "finetune", *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1].endswith("go on with --resume_from_checkpoint True")
+    assert (tmp_path / "out/checkpoint-3/model.safetensors").is_file() and not (tmp_path / "out/README.md").exists()
+    assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 0
+    resumed = results(tmp_path / "out")
+    flags[flags.index(str(tmp_path / "out"))] = str(tmp_path / "straight")
+    assert main(["finetune", *flags]) == 0
+    straight = results(tmp_path / "straight")
+    assert resumed["train_loss"] == pytest.approx(straight["train_loss"], rel=1e-6)
+
+
+def arguments(flags):
+    values = dict(zip((flag[2:] for flag in flags[::2]), flags[1::2], strict=True))
+    task = TaskArguments(**{name: values.pop(name) for name in ("task", "config", "train_file")})
+    numbers = {name: int(values[name]) for name in ("per_device_train_batch_size", "max_steps", "save_total_limit")}
+    return task, FinetuningArguments(**values | numbers | {"save_steps": 1, "learning_rate": 1e-3})
+
+
+def test_it_works_in_a_thread(flags):
+    figures = []
+    thread = threading.Thread(target=lambda: figures.append(finetune(*arguments(flags))))
+    thread.start()
+    thread.join()
+    assert figures[0]["train_loss"] > 0
+
+
+def test_an_exception_leaves_the_signals_as_they_were(flags, monkeypatch):
+    trainer = finetuning.MuonTrainer
+    monkeypatch.setattr(finetuning, "MuonTrainer", lambda **kw: trainer(**kw, callbacks=[Fails()]))
+    before = [signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        finetune(*arguments(flags))
+    assert [signal.getsignal(which) for which in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_a_second_run_in_a_folder_is_refused(flags, tmp_path, capfd):
+    (tmp_path / "out").mkdir()
+    holder = "import sys, time; from modeling_gpt1.training.run import only_run\nwith only_run(sys.argv[1]):\n"
+    holder += "    print('at work', flush=True); time.sleep(600)"
+    other = subprocess.Popen([sys.executable, "-c", holder, str(tmp_path / "out")], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout.readline() == b"at work\n"
+        assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 1
+        assert capfd.readouterr().err.splitlines()[-1].endswith("is in use: another run is at work there")
+        assert not any((tmp_path / "out").iterdir())
+    finally:
+        other.kill()  # without a chance to clean up
+        other.wait()
+    for _ in range(50):  # the lock ends with its process
+        try:
+            with only_run(tmp_path / "out"):
+                break
+        except ValueError:
+            time.sleep(0.1)
+    with only_run(tmp_path / "out"):
+        assert not os.listdir(tmp_path / "out")
+
+
+@pytest.mark.parametrize("said, message", [("False", "holds another run"), ("nowhere", "no checkpoint at nowhere")])
+def test_what_to_resume_from(flags, tmp_path, capfd, said, message):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "file").write_text("mine")
+    assert main(["finetune", *flags, "--resume_from_checkpoint", said]) == 1
+    assert message in capfd.readouterr().err.splitlines()[-1]
+    assert os.listdir(tmp_path / "out") == ["file"]
