@@ -11,7 +11,7 @@ SHAPE = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,
-    "intermediate_size": 64,
+    "intermediate_size": 128,
     "max_position_embeddings": 128,
 }
 

@@ -11,34 +11,32 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import pipeline
+from transformers import OpenAIGPTLMHeadModel, pipeline
 
 from modeling_gpt1 import (
     GPT1Config,
-    GPT1ForCausalLM,
     GPT1ForEntailment,
     GPT1ForMaskedLM,
     GPT1ForSequenceClassification,
     GPT1Model,
 )
+from modeling_gpt1.convert import convert
 from tokenization import GPT1Tokenizer
 
 
 PROMPT = "it was a fine"
 
-# transformers' server looks for a checkpoint's class among its own
-SERVE = """
-import modeling_gpt1
-from transformers.cli.serving import model_manager
-from transformers.cli.transformers import main
-model_manager.transformers.GPT1ForCausalLM = modeling_gpt1.GPT1ForCausalLM
-main()
-"""
+
+@pytest.fixture
+def converted(checkpoint, tmp_path) -> str:
+    """The checkpoint as openai-gpt: transformers' server takes the classes of transformers alone."""
+    convert(checkpoint, tmp_path / "openai-gpt", to="openai-gpt")
+    return str(tmp_path / "openai-gpt")
 
 
 @pytest.fixture
-def server(checkpoint, tmp_path):
-    """The address of `transformers serve`, which knows the package."""
+def server(converted, tmp_path):
+    """The address of `transformers serve`."""
     for name in ("openai", "fastapi", "uvicorn"):
         pytest.importorskip(name, reason=f"{name} is not installed")
     with socket.socket() as free:
@@ -49,10 +47,10 @@ def server(checkpoint, tmp_path):
     process = subprocess.Popen(
         [
             sys.executable,
-            "-c",
-            SERVE,
+            "-m",
+            "transformers.cli.transformers",
             "serve",
-            checkpoint,
+            converted,
             "--host",
             "127.0.0.1",
             "--port",
@@ -80,14 +78,14 @@ def server(checkpoint, tmp_path):
         log.close()
 
 
-def test_openais_client_gets_what_generate_gives(server, checkpoint):
+def test_openais_client_gets_what_generate_gives(server, converted):
     import openai
 
     client = openai.OpenAI(base_url=server, api_key="none")
-    request = {"model": checkpoint, "prompt": PROMPT, "max_tokens": 8, "temperature": 0}
+    request = {"model": converted, "prompt": PROMPT, "max_tokens": 8, "temperature": 0}
     answer = client.completions.create(**request).choices[0].text
     streamed = [chunk.choices[0].text for chunk in client.completions.create(**request, stream=True) if chunk.choices]
-    tokenizer, model = GPT1Tokenizer(), GPT1ForCausalLM.from_pretrained(checkpoint)
+    tokenizer, model = GPT1Tokenizer(), OpenAIGPTLMHeadModel.from_pretrained(converted)
     ids = tokenizer(PROMPT, return_tensors="pt")["input_ids"]
     expected = tokenizer.decode(model.generate(ids, max_new_tokens=8, do_sample=False)[0, ids.shape[1] :])
     assert answer.split() == expected.split()
