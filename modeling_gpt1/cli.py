@@ -93,6 +93,11 @@ def _predict(arguments: Sequence[str]) -> None:
     from .inference import PredictArguments, predict
 
     (args,) = _parse("predict", (PredictArguments,), arguments)
+    if args.task is not None:
+        from .submission import submit
+
+        print(*(f"wrote {path}" for path in submit(args)), sep="\n")
+        return
     results = predict(args)
     print(json.dumps(results[0], ensure_ascii=False) if args.text is not None else f"wrote {args.output_file}")
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -47,6 +47,18 @@ class PredictArguments(TableArguments):
         metadata={
             "help": "Where each row of --input_file is written with its label and probabilities: a CSV, TSV, JSON "
             "lines or Parquet file, as its name ends."
+        },
+    )
+    task: Literal[tuple(TASKS)] | None = field(
+        default=None,
+        metadata={"help": "One of the paper's tasks, to predict the official test sets in --data_dir."},
+    )
+    data_dir: str | None = field(default=None, metadata={"help": "A folder with the task's official files."})
+    output_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Where the predictions of --task are written, in the form that its benchmark takes; those of "
+            "GLUE's tasks also as submission.zip."
         },
     )
     text_columns: list[str] | None = field(default=None, metadata={"help": "The column of the text, or of the pair."})

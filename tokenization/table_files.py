@@ -125,13 +125,16 @@ class Table(ABC):
                 raise ValueError(f"{self.path}: no column {name!r}; there are {', '.join(row)}")
             yield number, row.get(name)
 
-    def columns(self) -> tuple[dict[str, list[Any]], list[int]]:
-        """All columns, None where a row lacks one, and the rows' numbers. Raises `ValueError` if there are no rows."""
+    def columns(self, only: set[str] | None = None) -> tuple[dict[str, list[Any]], list[int]]:
+        """
+        All columns, or those of these names, None where a row lacks one, and the rows' numbers. Raises `ValueError` if
+        there are no rows.
+        """
         columns: dict[str, list[Any]] = {}
         numbers: list[int] = []
         for number, row in self.rows():
             for name in row:
-                if name not in columns:
+                if name not in columns and (only is None or name in only):
                     columns[name] = [None] * len(numbers)
             for name, values in columns.items():
                 values.append(row.get(name))

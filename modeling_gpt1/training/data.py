@@ -1,4 +1,4 @@
-"""From files or the Hub to encoded data sets: read, find the columns, check the rows, tokenize."""
+"""From rows to encoded data sets: read a file, find the columns, check the rows, tokenize."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,13 +6,12 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset
 from transformers import PreTrainedTokenizerBase
 
-from tokenization.table_files import BadRows, TableArguments, open_table, text_of
+from tokenization.table_files import BadRows, Table, TableArguments, open_table, text_of
 
 from .tasks import Task
 
@@ -55,6 +54,12 @@ class Split:
 
         return cls({column: values(column) for column in rows.column_names}, name, range(1, len(rows) + 1))
 
+    @classmethod
+    def of_table(cls, table: Table, only: set[str] | None = None) -> "Split":
+        """The rows of a file, with all columns or `only` those of these names that it has."""
+        columns, numbers = table.columns(only)
+        return cls(columns, str(table.path), numbers, table.unit, table.decimal_comma, table.bad_rows)
+
     def __len__(self) -> int:
         return len(self.numbers)
 
@@ -80,34 +85,7 @@ def read_file(path: str | PathLike, tables: TableArguments | None = None) -> Spl
         FileNotFoundError: no such file.
         ValueError: an unknown ending, an empty file, or one that does not parse; a row that does not fit the others.
     """
-    table = open_table(path, tables)
-    columns, numbers = table.columns()
-    return Split(columns, str(path), numbers, table.unit, table.decimal_comma, table.bad_rows)
-
-
-def read_splits(task: Task, files: dict[str, str | None], tables: TableArguments | None = None) -> dict[str, Split]:
-    """
-    Reads the splits of `files` (split name to path); without any, the task's data set on the Hub.
-
-    Raises:
-        ValueError: no training file where there is another one, or no file and no data set on the Hub.
-    """
-    files = {split: path for split, path in files.items() if path is not None}
-    if files:
-        return {split: read_file(path, tables) for split, path in files.items()}
-    if not task.hub:
-        raise ValueError("this task has no data set on the Hub: give --train_file and --validation_file")
-    loaded = datasets.load_dataset(*task.hub)
-    labelled = {split: _labelled(task, loaded[name]) for split, name in task.splits.items() if name in loaded}
-    return {split: Split.of(rows, f"the {split} split") for split, rows in labelled.items() if len(rows) > 0}
-
-
-def _labelled(task: Task, rows: Dataset) -> Dataset:
-    """The rows that have a label: the Hub's data sets mark the others -1, often a whole test set."""
-    for column in task.label_columns:
-        if isinstance(rows.features.get(column), ClassLabel):
-            return rows.filter(lambda label: label != -1, input_columns=column)
-    return rows
+    return Split.of_table(open_table(path, tables))
 
 
 @dataclass(frozen=True)
@@ -210,15 +188,20 @@ def _shown(value: Any) -> str:
     return text if len(text) < 60 else text[:57] + "..."
 
 
+def _text(value: Any) -> str:
+    """A cell as text. A blank is one too, where a test set has it: each of its rows needs an answer."""
+    return text_of(value) or ""
+
+
 def encode(split: Split, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
     """
-    Tokenizes complete rows in the task format: `input_ids` and `attention_mask` (of each choice, for a multiple
+    Tokenizes rows in the task format: `input_ids` and `attention_mask` (of each choice, for a multiple
     choice), and `length` in tokens. It is done in memory, anew each time, so that it is never another file's.
     """
-    texts = {f"text {i}": list(map(text_of, split.columns[column])) for i, column in enumerate(columns.text)}
+    texts = {f"text {i}": list(map(_text, split.columns[column])) for i, column in enumerate(columns.text)}
     if columns.choices:
         choices = (choices_of(split, columns, index) for index in range(len(split)))
-        texts["choices"] = [list(map(text_of, row)) for row in choices]
+        texts["choices"] = [list(map(_text, row)) for row in choices]
 
     def encode_batch(batch: dict[str, list]) -> dict[str, list]:
         choices = batch.pop("choices", None)

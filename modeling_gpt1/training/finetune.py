@@ -40,11 +40,13 @@ from ..modeling_gpt1 import (
     GPT1ForSimilarity,
     GPT1TaskModel,
 )
-from .data import complete_rows, encode, find_columns, read_splits, unknown_share
+from .data import complete_rows, encode, find_columns, unknown_share
 from .labels import Labels
 from .metrics import TaskMetrics, class_report, write_class_report
 from .optimization import MuonTrainer, OriginalTrainer
+from .paper import add_paper
 from .run import RunArguments, save_facts, save_results, train
+from .sources import labelled_splits, read_splits
 from .tasks import REGRESSION_METRICS, TASKS, Task
 
 
@@ -82,9 +84,16 @@ class TaskArguments(TableArguments):
             f"({', '.join(NAMED_CONFIGURATIONS)}) or a JSON file of one."
         },
     )
+    data_dir: str | None = field(
+        default=None,
+        metadata={"help": "A folder with the task's official files, in GLUE's layout or as their authors have them."},
+    )
     train_file: str | None = field(
         default=None,
-        metadata={"help": "CSV, TSV, JSON lines or Parquet; the task's data set on the Hub if not given."},
+        metadata={
+            "help": "CSV, TSV, JSON lines or Parquet, or an official file of the task; without it and --data_dir, the "
+            "task's data set on the Hub."
+        },
     )
     validation_file: str | None = field(default=None, metadata={"help": "Measured after every epoch."})
     test_file: str | None = field(default=None, metadata={"help": "Measured once, at the end."})
@@ -201,7 +210,7 @@ def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> di
         "validation": task_args.validation_file,
         "test": task_args.test_file,
     }
-    splits = read_splits(task, files, task_args)
+    splits = labelled_splits(task, read_splits(task, files, task_args.data_dir, task_args))
     if "train" not in splits:
         raise ValueError("there is no training data: give --train_file")
     columns = {
@@ -304,11 +313,17 @@ def _train(
     for split, share in unknown.items():
         prefix = split.replace("validation", "eval")
         results[prefix][f"{prefix}_unk_share"] = share
+    table, caveat = add_paper(task, results)
     figures = save_results(trainer, results)
+    if table:
+        figures["paper_caveat"] = caveat
+        trainer.save_metrics("paper", {"paper_caveat": caveat})
+        if trainer.is_world_process_zero():
+            print(table, caveat, sep="\n")
     save_facts(
         trainer,
         task=task_args.task,
-        dataset=task.hub[0] if task_args.train_file is None else None,
+        dataset=task.hub[0] if task_args.train_file is task_args.data_dir is None else None,
         base_model=task_args.model,
         settings={
             "training examples": len(encoded["train"]),
