@@ -46,7 +46,7 @@ class PredictArguments(TableArguments):
         default=None,
         metadata={
             "help": "Where each row of --input_file is written with its label and probabilities: a CSV, TSV, JSON "
-            "lines or Parquet file, as its name ends."
+            "lines or Parquet file, as its name ends; JSON lines if it has no ending."
         },
     )
     task: Literal[tuple(TASKS)] | None = field(
@@ -265,10 +265,10 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
 
 
 def _predict_file(args: PredictArguments) -> list[dict[str, Any]]:
-    nested = kind_of(args.output_file) is JsonTable
     if Path(args.output_file).resolve() == Path(args.input_file).resolve():
         raise ValueError("--output_file is --input_file: give it a name of its own")
     with new_file(args.output_file) as file:
+        nested = kind_of(args.output_file, JsonTable) is JsonTable
         split = read_file(args.input_file, args)
         predictor = Predictor(args.model, args.batch_size, args.dtype)
         columns = predictor.find_columns(split, args.text_columns, args.choice_columns)

@@ -343,17 +343,18 @@ def open_table(path: str | PathLike, arguments: TableArguments | None = None) ->
     return kind(path, arguments or TableArguments())
 
 
-def kind_of(path: str | PathLike) -> type[Table]:
-    """The kind of table that a file's ending names. Raises `ValueError` for none of these."""
+def kind_of(path: str | PathLike, without_ending: type[Table] | None = None) -> type[Table]:
+    """The kind of table that a file's name ends with. Raises `ValueError` for none of these."""
     ending = Path(path).suffix.lower()
-    if ending not in KINDS:
+    kind = KINDS.get(ending) if ending else without_ending
+    if kind is None:
         raise ValueError(f"{path}: unknown kind of file, expected one of {', '.join(KINDS)}")
-    return KINDS[ending]
+    return kind
 
 
 def write_table(path: str | PathLike, columns: dict[str, list[Any]]) -> None:
     """
-    Writes columns of one length as the kind of table that the file's ending names.
+    Writes columns of one length as the kind of table that the file's ending names; JSON lines if it has none.
 
     Lists and objects, which CSV and TSV cannot hold, and Parquet not among other values, are written there as JSON.
 
@@ -361,7 +362,7 @@ def write_table(path: str | PathLike, columns: dict[str, list[Any]]) -> None:
         ValueError: an unknown ending.
         OSError: no place to write.
     """
-    path, kind = Path(path), kind_of(path)
+    path, kind = Path(path), kind_of(path, JsonTable)
     if kind is ParquetTable:
         import pyarrow
         from pyarrow.parquet import write_table as write_parquet

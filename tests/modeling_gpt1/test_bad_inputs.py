@@ -99,7 +99,7 @@ BAD = [
     ("nothing left", "data.csv", "text,label\n,pos\n,neg\n", CLASSIFY + " --skip_bad_rows True", "data.csv has no row that can be used"),
     ("a metric that is not measured", "data.csv", GOOD, VALIDATE + " --metric_for_best_model f2", "f2 is not measured; it is one of loss, accuracy, f1"),
     ("the input as the output", "data.csv", "text\na\n", PREDICT.replace("out/labels.csv", "data.csv"), "--output_file is --input_file"),
-    ("an unknown kind of output", "data.csv", "text\na\n", PREDICT.replace("labels.csv", "labels.xlsx"), "labels.xlsx: unknown kind of file"),
+    ("an unknown kind of output", "data.csv", "text\na\n", PREDICT.replace("labels.csv", "labels.xlsx"), ": out/labels.xlsx: unknown kind of file"),
     ("a corpus with a field too many", "data.csv", "text\nWe came, saw\n", PRETRAIN, "data.csv, row 2: 2 fields, expected 1"),
     ("a corpus in another encoding", "data.txt", "café".encode("cp1252"), PRETRAIN, "data.txt: not UTF-8 text at byte 3; likely cp1252"),
     ("a corpus of lists", "data.jsonl", lines({"text": ["a"]}), PRETRAIN, "data.jsonl, line 1: ['a'] is no text"),
