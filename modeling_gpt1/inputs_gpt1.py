@@ -33,6 +33,20 @@ OTHERS = {
 }
 
 
+def check_attentions(config: GPT1Config, kwargs: dict[str, Any]) -> None:
+    """
+    Refuses to record attention weights where no attention keeps them: transformers would give an empty tuple.
+
+    Raises:
+        ValueError: `output_attentions` with a fused attention.
+    """
+    if kwargs.get("output_attentions", config.output_attentions) and "eager" not in config._attn_implementation:
+        raise ValueError(
+            f"{config._attn_implementation} attention keeps no weights, which output_attentions=True asks for: load "
+            'the model with attn_implementation="eager"'
+        )
+
+
 def refuse_unknown(kwargs: dict[str, Any]) -> None:
     """
     Refuses, among the arguments that no head took, what would be left unheeded where it was meant.

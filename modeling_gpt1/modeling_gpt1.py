@@ -32,6 +32,7 @@ from .configuration_gpt1 import GPT1Config
 from .dropout_gpt1 import GPT1Dropout, attention_with_dropout_forward, eager_attention_forward
 from .generation_gpt1 import GPT1GenerationMixin, as_list, positions_of_tokens
 from .inputs_gpt1 import (
+    check_attentions,
     check_length,
     choices_shape,
     last_real,
@@ -312,7 +313,8 @@ class GPT1Model(GPT1PreTrainedModel):
         Raises:
             TypeError: an argument that another model takes, or a misspelt one.
             ValueError: neither or both of `input_ids` and `inputs_embeds`, an input that is empty or longer than
-                `config.max_position_embeddings`, or a token id outside the vocabulary (on CPU).
+                `config.max_position_embeddings`, a token id outside the vocabulary (on CPU), or `output_attentions` of
+                an attention other than `"eager"`.
         """
         if not torch.compiler.is_compiling():
             refuse_unknown(kwargs)
@@ -320,6 +322,7 @@ class GPT1Model(GPT1PreTrainedModel):
                 self.trained_on_end = any((input_ids == end).any() for end in as_list(self.config.eos_token_id))
         elif self.training:  # which cannot look at the tokens, and so counts as such a step
             self.trained_on_end = True
+        check_attentions(self.config, kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         length = (input_ids if input_ids is not None else inputs_embeds).shape[1]

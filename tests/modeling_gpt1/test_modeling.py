@@ -248,6 +248,21 @@ def test_records_hidden_states_and_attentions(model):
     assert [tuple(part.shape) for part in model(ids, return_dict=False, use_cache=False)] == [(2, 9, VOCABULARY)]
 
 
+@pytest.mark.parametrize("how", ["argument", "configuration"])
+def test_attentions_of_a_fused_attention_are_refused_with_the_remedy(model, how):
+    assert model.config._attn_implementation == "sdpa"
+    ids = torch.randint(VOCABULARY, (1, 5))
+    asked = {"output_attentions": True} if how == "argument" else {}
+    if how == "configuration":
+        model.config._output_attentions = True  # as in a file that was saved under eager attention
+    for module in (model, model.model):
+        with pytest.raises(ValueError, match='attn_implementation="eager"'):
+            module(ids, **asked)
+    assert model(ids, output_attentions=False).attentions is None
+    model.set_attn_implementation("eager")
+    assert len(model(ids, **asked).attentions) == model.config.num_hidden_layers
+
+
 def test_gradient_checkpointing_gives_the_same_gradients(model):
     ids = torch.randint(VOCABULARY, (2, 9))
     model.train()
