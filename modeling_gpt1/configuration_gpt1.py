@@ -266,6 +266,8 @@ class GPT1Config(PreTrainedConfig):
         for name in (*probabilities, "label_smoothing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
+        if not 0 <= self.lm_coef < float("inf"):
+            raise ValueError(f"lm_coef must be at least 0, got {self.lm_coef}")
 
     @classmethod
     def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:

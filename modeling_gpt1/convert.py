@@ -264,7 +264,8 @@ def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
     name = ARCHITECTURES.get(architecture, "GPT1ForCausalLM")
     # A checkpoint of the decoder alone is a language model: its output layer is the token embedding.
     model_class = GPT1ForCausalLM if name == "GPT1Model" else getattr(modeling_gpt1, name)
-    model = load_weights(model_class, source, load_config(source))
+    # what a head lacks has been found by then, but for the bias, which openai-gpt does not have
+    model = load_weights(model_class, source, load_config(source), new_head=True)
     tokenizer = find_tokenizer(source, model.config)
     if all(getattr(model.config, name) is not None for name in SPECIAL_IDS):
         return model, tokenizer

@@ -29,6 +29,7 @@ from .modeling_gpt1 import (
 )
 from .processor import InferenceDtype, optimize_for_inference
 from .training.data import Columns, Split, complete_rows, encode, find_columns, read_file, unknown_share
+from .training.run import check_flags
 from .training.tasks import TASKS
 
 
@@ -127,13 +128,6 @@ class GenerateArguments:
             num_return_sequences=(self.num_return_sequences >= 1, "at least 1"),
             repetition_penalty=(self.repetition_penalty > 0, "above 0"),
         )
-
-
-def check_flags(args: PredictArguments | GenerateArguments, **checks: tuple[bool, str]) -> None:
-    """Raises `ValueError` for the first flag that is not right, with what would be."""
-    for name, (right, wanted) in checks.items():
-        if not right:
-            raise ValueError(f"--{name} must be {wanted}, got {getattr(args, name)}")
 
 
 def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]:

@@ -251,7 +251,7 @@ def check_header(source: str | os.PathLike, config: GPT1Config, model_class: typ
     """
     headers = _read_headers(str(source))
     tensors = {name: torch.empty(header.shape, device="meta") for name, header in headers.items()}
-    if any("tokens_embed" in name for name in tensors):
+    if any("positions_embed" in name for name in tensors):
         tensors = from_openai_gpt(tensors)
     tensors = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
     sizes = {

@@ -81,9 +81,11 @@ def read_books(
 def files_of(path: str | PathLike) -> list[Path]:
     """The texts and tables in a folder, sorted; or the file itself.
 
-    Raises `ValueError` for a folder without any.
+    Raises `ValueError` for a folder without any, and for what is neither.
     """
     if not Path(path).is_dir():
+        if not Path(path).is_file():  # reading a pipe may wait for ever, and a corpus is read more than once
+            raise ValueError(f"{path} is a pipe or a device, neither a file nor a folder")
         return [Path(path)]
     files = [f for f in sorted(Path(path).rglob("*")) if f.suffix.lower() in (*TEXTS, *KINDS) and f.is_file()]
     if not files:

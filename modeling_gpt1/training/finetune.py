@@ -245,6 +245,7 @@ def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> di
         model.config.lm_coef = task_args.lm_coef
     # The head smooths: Trainer would take the labels from it, and with them the auxiliary loss.
     model.config.label_smoothing = training_args.label_smoothing_factor
+    model.config.validate()
     training_args.label_smoothing_factor = 0.0
     encoded = {
         name: encode(split, columns[name], tokenizer, max_length).add_column("labels", numbers[name])

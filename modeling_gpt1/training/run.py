@@ -71,6 +71,16 @@ class RunArguments(TrainingArguments):
         if self.use_cpu and self.bf16 and not self.slow_bf16 and not has_fast_bfloat16():
             self.bf16 = False
             logger.warning("this CPU is slower in bfloat16: training in float32; --slow_bf16 True insists on bfloat16")
+        counts = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+        check_flags(
+            self,
+            **{name: (getattr(self, name) >= 1, "at least 1") for name in counts},
+            num_train_epochs=(0 < self.num_train_epochs < math.inf, "above 0"),
+            max_steps=(self.max_steps != 0, "at least 1"),
+            learning_rate=(0 <= self.learning_rate < math.inf, "at least 0"),
+            weight_decay=(0 <= self.weight_decay < math.inf, "at least 0"),
+            dataloader_num_workers=(self.dataloader_num_workers >= 0, "at least 0"),
+        )
         super().__post_init__()
         if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"muon comes with AdamW; for optim {self.optim.value} give --muon False")
@@ -108,6 +118,13 @@ class RunArguments(TrainingArguments):
             "weight decay": self.weight_decay,
             "seed": self.seed,
         }
+
+
+def check_flags(args: Any, **checks: tuple[bool, str]) -> None:
+    """Raises `ValueError` for the first flag, a field of `args`, that is not right, with what would be."""
+    for name, (right, wanted) in checks.items():
+        if not right:
+            raise ValueError(f"--{name} must be {wanted}, got {getattr(args, name)}")
 
 
 @contextmanager

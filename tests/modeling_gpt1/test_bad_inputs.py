@@ -1,7 +1,9 @@
 # ruff: noqa: E501, a row of the table is a line
 """Files and flags that a command cannot use: one line that names the place and the cause, and nothing is left."""
 
+import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ VALIDATE = "finetune --task classification --train_file train.csv --validation_f
 PREDICT = "predict --model classifier --input_file FILE --output_file out/labels.csv"
 PRETRAIN = "pretrain --corpus FILE --cache_dir cache --config tiny.json"
 LEARN = "train-tokenizer FILE"
+GENERATE = "generate --prompt a"
 
 GOOD = "text,label\ngood one,pos\nbad one,neg\ngood two,pos\nbad two,neg\n"
 STARS = "text,label\n" + "".join(f"film {i},{star}\n" for i, star in enumerate("13451345"))
@@ -109,6 +112,47 @@ BAD = [
     ("a prompt that fills the model", "data.txt", "a book", PRETRAIN + " --prompt " + "x," * 40, "--prompt must be a text of fewer than 32"),
     ("a vocabulary from broken JSON", "data.jsonl", '{"text": ', LEARN, "cannot be read as JSONL: line 1"),
     ("a vocabulary from short rows", "data.csv", "text,n\na\n", LEARN, "data.csv, row 2: 1 field, expected 2"),
+    ("a compressed file named csv", "data.csv", gzip.compress(GOOD.encode() * 9999), CLASSIFY, "data.csv: not text but compressed by gzip"),
+    ("a folder for a file", "data.csv", GOOD, CLASSIFY.replace("FILE", "."), "no such file: ."),
+    ("a device for a file", "data.csv", GOOD, CLASSIFY.replace("FILE", "/dev/zero"), "no such file: /dev/zero"),
+    ("a device for a corpus", "data.csv", GOOD, PRETRAIN.replace("FILE", "/dev/zero"), "/dev/zero is a pipe or a device"),
+    ("a pipe for a corpus", "data.csv", GOOD, PRETRAIN.replace("FILE", "pipe"), "pipe is a pipe or a device, neither a file nor a folder"),
+    ("a pipe for a vocabulary", "data.csv", GOOD, LEARN.replace("FILE", "pipe"), "pipe is a pipe or a device"),
+    ("a pipe for a table", "data.csv", GOOD, CLASSIFY.replace("FILE", "pipe"), "no such file: pipe"),
+    ("no merges to learn", "data.csv", GOOD, LEARN + " --num_merges -1", "num_merges is -1; it cannot be negative"),
+    ("no frequency", "data.csv", GOOD, LEARN + " --min_frequency 0", "min_frequency is 0; it must be at least 1"),
+    ("no examples at a time", "data.csv", GOOD, CLASSIFY + " --per_device_train_batch_size 0", "--per_device_train_batch_size must be at least 1, got 0"),
+    ("no examples to evaluate at a time", "data.csv", GOOD, CLASSIFY + " --per_device_eval_batch_size -1", "--per_device_eval_batch_size must be at least 1, got -1"),
+    ("no steps to gather", "data.csv", GOOD, CLASSIFY + " --gradient_accumulation_steps 0", "--gradient_accumulation_steps must be at least 1, got 0"),
+    ("no epochs", "data.csv", GOOD, CLASSIFY + " --num_train_epochs 0", "--num_train_epochs must be above 0, got 0.0"),
+    ("less than no epochs", "data.csv", GOOD, CLASSIFY + " --num_train_epochs -1", "--num_train_epochs must be above 0, got -1.0"),
+    ("no updates", "data.csv", GOOD, PRETRAIN + " --max_steps 0", "--max_steps must be at least 1, got 0"),
+    ("a learning rate of NaN", "data.csv", GOOD, CLASSIFY + " --learning_rate nan", "--learning_rate must be at least 0, got nan"),
+    ("an infinite learning rate", "data.csv", GOOD, PRETRAIN + " --learning_rate inf", "--learning_rate must be at least 0, got inf"),
+    ("weights that grow", "data.csv", GOOD, CLASSIFY + " --weight_decay -1", "--weight_decay must be at least 0, got -1.0"),
+    ("less than no workers", "data.csv", GOOD, CLASSIFY + " --dataloader_num_workers -1", "--dataloader_num_workers must be at least 0, got -1"),
+    ("steps of warm-up below none", "data.csv", GOOD, CLASSIFY + " --warmup_steps -5", "warmup_steps >= 0"),
+    ("no seed", "data.csv", GOOD, CLASSIFY + " --seed -1", "Seed must be between 0 and 2**32 - 1"),
+    ("an auxiliary loss of NaN", "data.csv", GOOD, CLASSIFY + " --lm_coef nan", "lm_coef must be at least 0, got nan"),
+    ("an auxiliary loss that is sought", "data.csv", GOOD, CLASSIFY + " --lm_coef -1", "lm_coef must be at least 0, got -1"),
+    ("labels smoothed away", "data.csv", GOOD, CLASSIFY + " --label_smoothing_factor 2", "label_smoothing must lie between 0 and 1, got 2"),
+    ("inputs too short", "data.csv", GOOD, CLASSIFY + " --max_length 2", "--max_length must lie in [4, 512], got 2"),
+    ("inputs too long", "data.csv", GOOD, CLASSIFY + " --max_length 513", "--max_length must lie in [4, 512], got 513"),
+    ("three text columns", "data.csv", GOOD, CLASSIFY + " --text_columns text text text", "--text_columns takes one or two columns here, got 3"),
+    ("dropout beyond one", "data.csv", GOOD, PRETRAIN + " --dropout 2", "hidden_dropout must lie between 0 and 1, got 2"),
+    ("nothing to resume", "data.csv", GOOD, CLASSIFY + " --resume_from_checkpoint nowhere", "no checkpoint at nowhere: give the folder of one"),
+    ("no texts at a time", "data.csv", "text\na\n", PREDICT + " --batch_size 0", "--batch_size must be at least 1, got 0"),
+    ("no continuations", "data.csv", "", GENERATE + " --num_return_sequences 0", "--num_return_sequences must be at least 1, got 0"),
+    ("no tokens", "data.csv", "", GENERATE + " --max_new_tokens 0", "--max_new_tokens must be at least 1, got 0"),
+    ("no beams", "data.csv", "", GENERATE + " --num_beams 0", "--num_beams must be at least 1, got 0"),
+    ("more than all probability", "data.csv", "", GENERATE + " --top_p 5", "--top_p must be above 0 and at most 1, got 5.0"),
+    ("no probability", "data.csv", "", GENERATE + " --do_sample --top_p 0", "--top_p must be above 0 and at most 1, got 0.0"),
+    ("less than no tokens", "data.csv", "", GENERATE + " --top_k -1", "--top_k must be at least 0, got -1"),
+    ("no warmth", "data.csv", "", GENERATE + " --do_sample --temperature 0", "--temperature must be above 0, got 0.0"),
+    ("warmth of NaN", "data.csv", "", GENERATE + " --temperature nan", "--temperature must be above 0, got nan"),
+    ("no penalty", "data.csv", "", GENERATE + " --repetition_penalty 0", "--repetition_penalty must be above 0, got 0.0"),
+    ("an empty folder to convert", "data.csv", "", "convert cache out", "cache holds no checkpoint: it has no config.json"),
+    ("no folder to convert", "data.csv", "", "convert ./cache/nowhere out", "no checkpoint at ./cache/nowhere"),
 ]  # fmt: skip
 
 
@@ -138,10 +182,12 @@ def run(models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path in models.iterdir():
         (tmp_path / path.name).symlink_to(path)
+    os.mkfifo("pipe")
+    os.mkdir("cache")
 
     def command(line: str, name: str = "data.csv") -> int:
-        model = [] if line.startswith(("predict", "pretrain", "train-tok")) else ["--model", "classifier"]
-        output = [] if line.startswith("predict") else ["--output_dir", "out"]
+        model = [] if line.startswith(("predict", "pretrain", "train-tok", "convert")) else ["--model", "classifier"]
+        output = [] if line.startswith(("predict", "generate", "convert")) else ["--output_dir", "out"]
         words = ["" if word == "''" else name if word == "FILE" else word for word in line.split()]
         return main([*words, *model, *output])
 

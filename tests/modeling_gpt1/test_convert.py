@@ -435,7 +435,7 @@ def test_a_damaged_openai_gpt_is_refused(openai_gpt, tmp_path, capsys):
     config_file.write_text(json.dumps(config | {"afn": "mish"}))
     refused(capsys, tmp_path, directory, "unknown activation 'mish'")
     config_file.write_text(json.dumps(config | {"n_layer": 3}))
-    refused(capsys, tmp_path, directory, "lacks 12 of its parameters")
+    refused(capsys, tmp_path, directory, "have num_hidden_layers 2, the configuration 3")
     config_file.write_text(json.dumps(config))
     vocab = (directory / "vocab.json").read_text()
     (directory / "vocab.json").write_text(json.dumps(json.loads(vocab) | {"zz</w>": 60}))
