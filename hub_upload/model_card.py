@@ -113,7 +113,9 @@ class Facts:
         settings: what to list of the training, by name; an empty one where there was none to tell of.
         command: the command that trains it anew.
         sample: text that it has generated.
-        paper: the published metric and figure, as the paper prints it: a perplexity, and all else in percent.
+        paper: the published metric and figure, as the paper prints it: a perplexity, and all else in percent. Those
+            that stand in the results themselves go before it.
+        caveat: what else to know beside the published figure.
         tags: further tags, beside those that every card has.
         written: the digest of the card as it was written, to tell whether somebody has edited it since.
     """
@@ -126,6 +128,7 @@ class Facts:
     command: str | None = None
     sample: str | None = None
     paper: tuple[str, float] | None = None
+    caveat: str = ""
     tags: list[str] = field(default_factory=list)
     written: str | None = None
 
@@ -201,10 +204,6 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     mask = mask.get("content") if isinstance(mask, dict) else mask
     widget = kind.widget and kind.widget.replace("<mask>", one_line(mask))
     example = kind.example if widget is None else literal(widget)
-    published = {}
-    if facts.paper is not None:
-        metric, figure = facts.paper
-        published[metric] = f"{figure / 100:.3f}" if metric in _TASK_METRICS else f"{figure:.1f}"
     data = ModelCardData(
         language="en",
         license="mit",
@@ -254,7 +253,8 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         lm_coef=None if language_model else _read_json(source / "config.json").get("lm_coef"),
         language_model=language_model,
         results=[(text(split), metric, value) for split, metric, value in results],
-        published=published,
+        published=published_figures(source / "all_results.json", results, facts.paper),
+        caveat=facts.caveat,
         max_length=config.get("max_position_embeddings") or config.get("n_positions"),
     )
     path = output_dir / CARD
@@ -271,6 +271,20 @@ def read_results(path: Path, metrics: tuple[str, ...]) -> list[tuple[str, str, f
             split = key.removesuffix(f"_{metric}")
             results.append((split.replace("eval", "validation", 1), metric, value))
     return results
+
+
+def published_figures(
+    path: Path, results: list[tuple[str, str, float]], paper: tuple[str, float] | None
+) -> dict[tuple[str, str], str]:
+    """What was published beside each split and metric: as the run wrote it with its results, or else `paper`."""
+    written, published = _read_json(path), {}
+    for split, metric, _ in results:
+        key = f"{split.replace('validation', 'eval', 1)}_{metric}_in_paper"
+        if key in written:
+            published[split, metric] = f"{written[key]:.3f}"
+        elif paper is not None and paper[0] == metric:
+            published[split, metric] = f"{paper[1] / 100:.3f}" if metric in _TASK_METRICS else f"{paper[1]:.1f}"
+    return published
 
 
 def draw_curve(state: Path, picture: Path) -> str | None:

@@ -62,8 +62,14 @@ def _finetune(arguments: Sequence[str]) -> None:
 
     settings = recipe(**_peek(arguments, task=None, model=None, config=None))
     task_args, training_args = _parse("finetune", (TaskArguments, FinetuningArguments), arguments, settings)
-    finetune(task_args, training_args)
-    _publish(training_args)
+    if task_args.seeds == 1:
+        finetune(task_args, training_args)
+        _publish(training_args)
+        return
+    from .training.seeds import finetune_seeds
+
+    for run in finetune_seeds(task_args, training_args):
+        _publish(run)
 
 
 def _pretrain(arguments: Sequence[str]) -> None:

@@ -97,6 +97,10 @@ class TaskArguments(TableArguments):
     )
     validation_file: str | None = field(default=None, metadata={"help": "Measured after every epoch."})
     test_file: str | None = field(default=None, metadata={"help": "Measured once, at the end."})
+    seeds: int = field(
+        default=1,
+        metadata={"help": "Runs, of --seed, --seed + 1, ... each in a folder of its own: for median and range."},
+    )
     text_columns: list[str] | None = field(default=None, metadata={"help": "The column of the text, or of the pair."})
     label_column: str | None = field(default=None, metadata={"help": "The column of the label."})
     choice_columns: list[str] | None = field(
@@ -333,7 +337,7 @@ def _train(
             **training_args.card_settings(),
             "weight of the auxiliary language-modeling loss": model.config.lm_coef,
         },
-        paper=task.paper,
+        caveat=task.caveat,
     )
     return figures
 

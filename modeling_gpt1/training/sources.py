@@ -56,15 +56,20 @@ def read_splits(
             f"this task has no data set on the Hub: give --train_file{' or --data_dir' * bool(task.release)}"
         )
     loaded = datasets.load_dataset(*task.hub)
-    labelled = {split: _labelled_rows(task, loaded[name]) for split, name in task.splits.items() if name in loaded}
+    labelled = {
+        split: _labelled_rows(task, loaded[name], split) for split, name in task.splits.items() if name in loaded
+    }
     return {split: Split.of(rows, f"the {split} split") for split, rows in labelled.items() if len(rows) > 0}
 
 
-def _labelled_rows(task: Task, rows: Dataset) -> Dataset:
+def _labelled_rows(task: Task, rows: Dataset, split: str) -> Dataset:
     """The rows that have a label: the Hub's data sets mark the others -1, often a whole test set."""
     for column in task.label_columns:
         if isinstance(rows.features.get(column), ClassLabel):
-            return rows.filter(lambda label: label != -1, input_columns=column)
+            kept = rows.filter(lambda label: label != -1, input_columns=column)
+            if 0 < len(kept) < len(rows):
+                logger.warning("the %s split: %d rows skipped, which have no label", split, len(rows) - len(kept))
+            return kept
     return rows
 
 

@@ -13,6 +13,7 @@ from modeling_gpt1 import GPT1Config
 from modeling_gpt1.cli import main
 from modeling_gpt1.training.data import Columns, Split, choices_of, complete_rows, find_columns
 from modeling_gpt1.training.labels import Labels
+from modeling_gpt1.training.paper import add_paper
 from modeling_gpt1.training.sources import labelled_splits, read_splits
 from modeling_gpt1.training.tasks import TASKS
 from tokenization import GPT1Tokenizer
@@ -361,7 +362,7 @@ def test_ones_own_files_are_held_to_their_form(tmp_path):
 HEADS = {
     "cola": ("CoLA.tsv", "index\tprediction", ["0", "1"], {"0", "1"}),
     "mnli glue": ("MNLI-mm.tsv", "index\tprediction", ["0"], {"entailment", "neutral", "contradiction"}),
-    "mrpc glue": ("MRPC.tsv", "index\tprediction", ["0"], {"0", "1"}),
+    "qqp": ("QQP.tsv", "index\tprediction", ["0", "1"], {"0", "1"}),
     "stsb": ("STS-B.tsv", "index\tprediction", ["0"], None),
     "race": ("race_test.tsv", "id\tprediction", ["high3.txt-0", "middle3.txt-0", "middle3.txt-1"], set("ABCD")),
 }
@@ -390,6 +391,11 @@ def test_one_command_fine_tunes_and_one_predicts(release, tiny, tmp_path, capfd,
         assert results[f"eval_{part}_{metric}_in_paper"] == pytest.approx(published / 100)
         assert results[f"eval_{part}_samples"] == len(EXPECTED[name][f"validation_{part}"])
         assert 0 <= results[f"eval_{part}_{metric}"] <= 1
+        card = (tmp_path / "model/README.md").read_text()
+        assert (
+            f"| validation_{part} | {metric} | {results[f'eval_{part}_{metric}']:.4f} | {published / 100:.3f} |"
+            in card
+        )
 
     folder_of_predictions = tmp_path / "predictions"
     flags = ["--task", task, "--data_dir", str(folder), "--output_dir", str(folder_of_predictions)]
@@ -459,3 +465,56 @@ def test_a_test_row_that_does_not_fit_is_refused(release, models, tmp_path, capf
     assert predict(models / "sst2", "sst2", folder, tmp_path / "out") == 1
     assert "test.tsv, row 2: 1 field, expected 2" in capfd.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_a_caveat_of_the_task_stands_beside_its_figure():
+    results = {
+        "train": {"train_loss": 1.0},
+        "eval": {"eval_accuracy": 0.5},
+        "test_other": {"test_other_accuracy": 0.5},
+    }
+    table, caveat = add_paper(TASKS["qnli"], results)
+    assert results["eval"] == {"eval_accuracy": 0.5, "eval_accuracy_in_paper": 0.881}
+    assert results["test_other"] == {"test_other_accuracy": 0.5}
+    assert table.splitlines()[1].split() == ["eval", "accuracy", "50.0", "88.1"] and len(table.splitlines()) == 2
+    assert "test sets" in caveat and "first version" in caveat
+    assert add_paper(TASKS["classification"], {"eval": {"eval_accuracy": 0.5}}) == ("", "")
+
+
+def test_several_seeds_give_median_and_range(release, tiny, tmp_path, capfd, one_thread):
+    folder, output = release("sst2"), tmp_path / "runs"
+    words = ["finetune", "--task", "sst2", "--data_dir", str(folder), "--config", str(tiny), "--max_steps", "1"]
+    words += ["--output_dir", str(output), "--seeds", "3", "--seed", "5", "--save_strategy", "no"]
+    assert main(words) == 0
+    results = json.loads((output / "all_results.json").read_text())
+    runs = [json.loads((output / f"seed-{seed}/all_results.json").read_text()) for seed in (5, 6, 7)]
+    accuracies = [run["eval_accuracy"] for run in runs]
+    assert results["seeds"] == [5, 6, 7] and results["eval_accuracy_by_seed"] == accuracies
+    assert results["eval_accuracy"] == sorted(accuracies)[1]
+    assert results["eval_accuracy_range"] == [min(accuracies), max(accuracies)]
+    assert results["eval_accuracy_in_paper"] == 0.913 and results["paper_caveat"] in capfd.readouterr().out
+    assert all((output / f"seed-{seed}/README.md").is_file() for seed in (5, 6, 7))
+    assert len({(output / f"seed-{seed}/model.safetensors").read_bytes() for seed in (5, 6, 7)}) == 3
+
+    before = (output / "seed-5/model.safetensors").stat().st_mtime_ns
+    (output / "seed-6/all_results.json").unlink()
+    assert main([*words, "--resume_from_checkpoint", "True"]) == 0
+    assert json.loads((output / "all_results.json").read_text()) == results
+    assert (output / "seed-5/model.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("task, files, message", [
+    ("classification", {}, "--data_dir is for the paper's tasks"),
+    ("sst2", {"train": "train.tsv"}, "give it or --train_file and its kin"),
+])  # fmt: skip
+def test_a_folder_is_for_a_task_that_has_a_release_and_stands_alone(release, task, files, message):
+    with pytest.raises(ValueError, match=message):
+        read_splits(TASKS[task], files, str(release("sst2")))
+
+
+def test_of_two_files_for_a_split_none_is_guessed(release):
+    folder = release("mnli")
+    (folder / "copy").mkdir()
+    (folder / "copy/multinli_1.0_train.jsonl").write_text("{}")
+    with pytest.raises(ValueError, match="several files .*copy/multinli_1.0_train.jsonl, .*multinli_1.0/multinli"):
+        read_splits(TASKS["mnli"], {}, str(folder))

@@ -1,0 +1,74 @@
+"""A fine-tuning repeated with several seeds: the median and the range of each figure."""
+
+import copy
+import json
+from pathlib import Path
+from statistics import median
+
+from tokenization.write_aside import new_file
+
+from .finetune import FinetuningArguments, TaskArguments, finetune
+from .metrics import METRICS
+
+
+RESULTS = "all_results.json"
+
+
+def finetune_seeds(task_args: TaskArguments, training_args: FinetuningArguments) -> list[FinetuningArguments]:
+    """
+    Fine-tunes with `seeds` seeds, from `seed` on, each in a folder `seed-S` of `output_dir`; with
+    `resume_from_checkpoint` it goes on where it stopped. `all_results.json` in `output_dir` holds of every figure
+    `NAME` the median under its name, the lowest and highest as `NAME_range`, and all as `NAME_by_seed`.
+
+    Returns:
+        `list[FinetuningArguments]`: those of each run.
+
+    Raises:
+        ValueError: no seed, or a push of what are several models; and what [`finetune`] raises.
+    """
+    if task_args.seeds < 1:
+        raise ValueError(f"--seeds must be at least 1, got {task_args.seeds}")
+    if training_args.push_to_hub:
+        raise ValueError("--push_to_hub is for one model, and --seeds makes several: push one of them by `gpt1 push`")
+    training_args.check_output_dir()
+    runs, results = [], []
+    for seed in range(training_args.seed, training_args.seed + task_args.seeds):
+        run = copy.copy(training_args)
+        run.seed, run.output_dir = seed, str(Path(training_args.output_dir, f"seed-{seed}"))
+        done = Path(run.output_dir, RESULTS)
+        results.append(json.loads(done.read_text(encoding="utf-8")) if done.is_file() else finetune(task_args, run))
+        runs.append(run)
+    if training_args.process_index == 0:
+        with new_file(Path(training_args.output_dir, RESULTS)) as file:
+            summary = {"seeds": [run.seed for run in runs]} | summarize(results)
+            file.write_text(json.dumps(summary, indent=4) + "\n", encoding="utf-8")
+        print(table(summary))
+    return runs
+
+
+def summarize(results: list[dict[str, float | str]]) -> dict[str, float | str | list[float]]:
+    """The median, range and values of every metric among the results of runs, and the paper's figures, as they are."""
+    summary = {}
+    for name, value in results[0].items():
+        if any(name.endswith(f"_{metric}") for metric in METRICS):
+            values = [result[name] for result in results]
+            summary |= {
+                name: median(values),
+                f"{name}_range": [min(values), max(values)],
+                f"{name}_by_seed": values,
+            }
+        elif name.endswith("_in_paper") or name == "paper_caveat":
+            summary[name] = value
+    return summary
+
+
+def table(summary: dict[str, float | str | list[float]]) -> str:
+    """Each figure's median and range beside the paper's, in percent, to print."""
+    head = f"of {len(summary['seeds'])} seeds, in percent"
+    lines = [f"{head:<45}{'median':>10}{'range':>16}{'paper':>8}"]
+    for name in (name.removesuffix("_range") for name in summary if name.endswith("_range")):
+        low, high = summary[f"{name}_range"]
+        published = summary.get(f"{name}_in_paper")
+        beside = f"{100 * published:.1f}" if published is not None else "-"
+        lines.append(f"{name:<45}{100 * summary[name]:>10.1f}{f'{100 * low:.1f} to {100 * high:.1f}':>16}{beside:>8}")
+    return "\n".join([*lines, *([summary["paper_caveat"]] if "paper_caveat" in summary else [])])
