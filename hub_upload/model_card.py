@@ -204,6 +204,7 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     mask = mask.get("content") if isinstance(mask, dict) else mask
     widget = kind.widget and kind.widget.replace("<mask>", one_line(mask))
     example = kind.example if widget is None else literal(widget)
+    published = published_figures(source / "all_results.json", results, facts.paper)
     data = ModelCardData(
         language="en",
         license="mit",
@@ -252,8 +253,10 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         apart=is_apart(_read_json(source / "trainer_state.json").get("log_history", [])),
         lm_coef=None if language_model else _read_json(source / "config.json").get("lm_coef"),
         language_model=language_model,
-        results=[(text(split), metric, value) for split, metric, value in results],
-        published=published_figures(source / "all_results.json", results, facts.paper),
+        results=[
+            (text(split), metric, value, published.get((split, metric), "-")) for split, metric, value in results
+        ],
+        published=published,
         caveat=facts.caveat,
         max_length=config.get("max_position_embeddings") or config.get("n_positions"),
     )
