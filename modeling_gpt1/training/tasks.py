@@ -40,7 +40,7 @@ class Release:
 
     Attributes:
         files: for each split, patterns of its file, or its folder of JSON files, below the release's; the first one
-            that is there is taken.
+            that is there is taken. Splits to be measured or predicted apart are called validation_X and test_X.
         columns: of tab-separated files that have no header.
         sign: a column that tells an official file from somebody's own.
         each: lists of a JSON object that hold one value for each of its rows, with the column that these become.
@@ -141,7 +141,12 @@ TASKS: dict[str, Task] = {
         labels=("unacceptable", "acceptable"),
         metrics=("matthews_correlation", "accuracy"),
         hub=("nyu-mll/glue", "cola"),
-        release=_glue("CoLA", columns=("source", "label", "mark", "sentence"), answers="01"),
+        release=_glue(
+            "CoLA",
+            {"train": ("**/raw/in_domain_train.tsv",), "validation": ("**/raw/in_domain_dev.tsv",)},
+            columns=("source", "label", "mark", "sentence"),
+            answers="01",
+        ),
         paper=("matthews_correlation", 45.4),
     ),
     "sst2": Task(

@@ -512,6 +512,30 @@ def test_a_folder_is_for_a_task_that_has_a_release_and_stands_alone(release, tas
         read_splits(TASKS[task], files, str(release("sst2")))
 
 
+def test_colas_authors_have_folders_of_their_own(tmp_path):
+    for name, row in {"in_domain_train": "a | 1 |  | A.", "in_domain_dev": "b | 0 | * | B."}.items():
+        for folder in ("raw", "tokenized"):
+            path = tmp_path / "cola_public" / folder / f"{name}.tsv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(tsv(row.replace(".", f" {folder}.")))
+    splits = read_splits(TASKS["cola"], {}, str(tmp_path))
+    assert {name: split.columns["sentence"] for name, split in splits.items()} == {
+        "train": ["A raw."],
+        "validation": ["B raw."],
+    }
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--seeds", "0"], "--seeds must be at least 1, got 0"),
+    (["--seeds", "2", "--push_to_hub", "True"], "--push_to_hub is for one model, and --seeds makes several"),
+])  # fmt: skip
+def test_seeds_that_cannot_be_are_refused(release, tmp_path, capfd, flags, message):
+    words = ["--task", "sst2", "--data_dir", str(release("sst2")), "--output_dir", str(tmp_path / "runs")]
+    assert main(["finetune", *words, *flags]) == 1
+    assert message in capfd.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
 def test_of_two_files_for_a_split_none_is_guessed(release):
     folder = release("mnli")
     (folder / "copy").mkdir()
