@@ -225,9 +225,17 @@ class GPT1PreTrainedModel(PreTrainedModel):
         openai_gpt = openai_gpt_arguments(
             pretrained_model_name_or_path, cls.config_class, cls._openai_gpt_head, kwargs
         )
-        if openai_gpt is None:
-            return super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-        return super().from_pretrained(None, *model_args, **openai_gpt)
+        source = pretrained_model_name_or_path if openai_gpt is None else None
+        try:
+            return super().from_pretrained(source, *model_args, **(kwargs if openai_gpt is None else openai_gpt))
+        except RuntimeError as error:
+            if "ignore_mismatched_sizes" not in str(error):
+                raise
+            raise RuntimeError(
+                f"the weights of {pretrained_model_name_or_path} are of other sizes than asked for, see above: "
+                "pass ignore_mismatched_sizes=True for new ones, such as a new head, or the sizes that they have, "
+                "such as num_labels"
+            ) from None
 
 
 class GPT1Model(GPT1PreTrainedModel):
