@@ -75,7 +75,7 @@ def generating(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor, ne
 
 
 def plot(seconds_by_token: dict[str, list[float]], speeds_by_batch: dict[str, list[float]], kind: str) -> None:
-    """Left: when each token came. Right: tokens a second against the batch."""
+    """Left: when each token came. Right: tokens per second against the batch."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
 

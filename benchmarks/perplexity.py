@@ -119,7 +119,8 @@ def main() -> None:
     books = encode_books(args.corpus, tokenizer)
     ngrams = KneserNey(np.concatenate(books.with_format("numpy")["input_ids"]), len(tokenizer), args.order)
     results = {}
-    print("| text | tokens | tokens a word | model | n-gram | model, a word | n-gram, a word |\n" + "| --- " * 7 + "|")
+    print("| text | tokens | tokens per word | model | n-gram | model, per word | n-gram, per word |")
+    print("| --- " * 7 + "|")
     for path in args.held_out:
         held_out = encode_books([path], tokenizer)
         texts = held_out.with_format("numpy")["input_ids"]

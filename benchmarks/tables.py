@@ -67,7 +67,8 @@ def chosen_rows() -> str:
 def perplexity() -> str:
     results = json.loads((RESULTS / "perplexity.json").read_text(encoding="utf-8"))["texts"]
     columns = ("model perplexity", "n-gram perplexity", "model word perplexity", "n-gram word perplexity")
-    lines = ["| text | tokens | tokens a word | model | n-gram | model, a word | n-gram, a word |", "|" + " --- |" * 7]
+    names = "| text | tokens | tokens per word | model | n-gram | model, per word | n-gram, per word |"
+    lines = [names, "|" + " --- |" * 7]
     for path, row in results.items():
         text = "/".join(Path(path).parts[-2:])
         cells = [

@@ -14,7 +14,7 @@ GPT2_NAMES = {
 
 
 def register() -> None:
-    """Adds our model type to PEFT's public tables, one a method (LoRA, IA3, ...), of the modules to adapt."""
+    """Adds our model type to PEFT's public tables, one per method (LoRA, IA3, ...), of the modules to adapt."""
     for name, table in vars(peft.utils).items():
         if name.startswith("TRANSFORMERS_MODELS_TO_") and "gpt2" in table:
             table[GPT1Config.model_type] = [GPT2_NAMES[module] for module in table["gpt2"] if module in GPT2_NAMES]

@@ -255,7 +255,7 @@ class DelimitedTable(Table):
 
 
 class JsonTable(Table):
-    """A file of JSON objects: one a line, or all in one array. A row is counted as a line, or as an entry."""
+    """A file of JSON objects: one per line, or all in one array. A row is counted as a line, or as an entry."""
 
     def __init__(self, path: str | PathLike, arguments: TableArguments):
         super().__init__(path, arguments)

@@ -63,7 +63,7 @@ def encode_books(
         tables: how tables are read, and the encoding of texts.
 
     Returns:
-        A row a book, or a part of a very long one: `book`, its name; `input_ids`, int32; `words`, how many words
+        A row per book, or a part of a very long one: `book`, its name; `input_ids`, int32; `words`, how many words
         between blanks its text has; `digest`, a hash of the ids. Books without a word are left out, with a warning.
 
     Raises:

@@ -56,7 +56,7 @@ def test_any_text_becomes_a_batch(tokenizer, texts, data):
 
 @st.composite
 def masked_rows(draw):
-    """Ids, and a mask with padding and holes anywhere, of one real token a row at least."""
+    """Ids, and a mask with padding and holes anywhere, of at least one real token per row."""
     rows, length = draw(st.integers(1, 3)), draw(st.integers(1, 24))
     ids = draw(st.lists(st.lists(st.integers(0, 95), min_size=length, max_size=length), min_size=rows, max_size=rows))
     mask = draw(st.lists(st.lists(st.integers(0, 1), min_size=length, max_size=length), min_size=rows, max_size=rows))
