@@ -17,7 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from tokenization import GPT1Tokenizer
 
 from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from .modeling_gpt1 import AUTO_CLASSES, GPT1ForMultipleChoice, GPT1PreTrainedModel
+from .modeling_gpt1 import AUTO_CLASSES, GPT1ForSequenceClassification, GPT1ForSimilarity, GPT1PreTrainedModel
 from .openai_gpt import from_openai_gpt
 
 
@@ -257,7 +257,7 @@ def check_header(source: str | os.PathLike, config: GPT1Config, model_class: typ
     sizes = {
         field: tensors[name].shape[dimension]
         for field, (name, dimension) in _SHOWN_BY.items()
-        if name in tensors and not (field == "num_labels" and issubclass(model_class, GPT1ForMultipleChoice))
+        if name in tensors and (field != "num_labels" or issubclass(model_class, _SCORES_LABELS))
     }
     if headers:
         sizes["num_hidden_layers"] = len({name.split(".")[1] for name in tensors if name.startswith("layers.")})
@@ -269,6 +269,8 @@ def check_header(source: str | os.PathLike, config: GPT1Config, model_class: typ
         _check_dtypes(source, config, headers)
 
 
+# The heads that have a score for each label, rather than for each choice
+_SCORES_LABELS = (GPT1ForSequenceClassification, GPT1ForSimilarity)
 # The tensor and its dimension that show what a configuration's field must be
 _SHOWN_BY = {
     "vocab_size": ("embed_tokens.weight", 0),
