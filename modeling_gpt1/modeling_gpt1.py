@@ -260,9 +260,8 @@ class GPT1Model(GPT1PreTrainedModel):
         else:
             self.norm = nn.Identity()
         self.gradient_checkpointing = False
-        self.trained_on_end = (
-            False  # whether a training step held the end token, which a language model then generates
-        )
+        # whether a training step held the end token, which a language model then generates
+        self.trained_on_end: bool | torch.Tensor = False
         self.post_init()
 
     def _embed(self, token_ids: torch.LongTensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
@@ -326,8 +325,8 @@ class GPT1Model(GPT1PreTrainedModel):
         """
         if not torch.compiler.is_compiling():
             refuse_unknown(kwargs)
-            if self.training and input_ids is not None and not self.trained_on_end:
-                self.trained_on_end = any((input_ids == end).any() for end in as_list(self.config.eos_token_id))
+            for end in as_list(self.config.eos_token_id) if self.training and input_ids is not None else ():
+                self.trained_on_end = (input_ids == end).any() | self.trained_on_end  # no step waits for the answer
         elif self.training:  # which cannot look at the tokens, and so counts as such a step
             self.trained_on_end = True
         check_attentions(self.config, kwargs)

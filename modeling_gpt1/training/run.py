@@ -312,6 +312,7 @@ def train(trainer: Trainer) -> dict[str, float]:
             for callback in trainer.callback_handler.callbacks:
                 if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
                     callback.training_bar.close()  # so that an error has a line of its own
+    trainer.model.config.use_cache = args.use_cache  # which Trainer may have switched off for the training
     if stop.interrupted:
         raise KeyboardInterrupt(f"saved to {args.output_dir}; go on with --resume_from_checkpoint True")
     trainer.save_model(_internal_call=True)  # without a push: the results are to come

@@ -14,6 +14,7 @@ from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel, Trainer, Trainin
 from hub_upload import push
 from modeling_gpt1 import (
     NAMED_CONFIGURATIONS,
+    GPT1DoubleHeadsModel,
     GPT1ForCausalLM,
     GPT1ForMaskedLM,
     GPT1ForSequenceClassification,
@@ -58,7 +59,7 @@ def test_every_head_goes_to_the_hub_and_back(hub, trained, monkeypatch, auto_cla
             assert "model.safetensors: 100%" in done.stderr  # the bar
         else:
             monkeypatch.setattr(sys.modules["hub_upload.export"], "compare", lambda *_: None)
-            app = model_class is not GPT1Model  # it has no task of its own
+            app = model_class not in (GPT1Model, GPT1DoubleHeadsModel)  # which have no task to show
             result = push(directory, f"user/{name}", tag="v1", space=app)
             assert (result.space is not None and result.space.committed) == app
         model = model_class.from_pretrained(directory)

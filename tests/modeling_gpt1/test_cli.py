@@ -274,7 +274,9 @@ def test_resumes_to_the_same_result(tmp_path):
     assert finetune("classification", data, tmp_path / "resumed", *flags, "--resume_from_checkpoint", "True") == 0
     for name in ("whole", "resumed"):
         assert json.loads((tmp_path / name / "trainer_state.json").read_text())["global_step"] == 9
-    whole, resumed = (Predictor(str(tmp_path / name)).model.state_dict() for name in ("whole", "resumed"))
+    whole, resumed = (
+        GPT1ForSequenceClassification.from_pretrained(tmp_path / name).state_dict() for name in ("whole", "resumed")
+    )
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
 
@@ -533,7 +535,7 @@ def test_predict_writes_over_nothing_but_a_file(trained, tmp_path, capfd):
     folder.mkdir()
     link.symlink_to("elsewhere")
     os.mkfifo(pipe)
-    for output, message in ((data, "name"), (folder, "name"), (link, "name"), (pipe, "name"), (os.devnull, "kind")):
+    for output, message in ((data, "name"), (folder, "name"), (link, "name"), (pipe, "name"), (os.devnull, "name")):
         # The model is not there: the place is looked at before it
         assert main(["predict", "--model", "none", "--input_file", data, "--output_file", str(output)]) == 1
         assert message in capfd.readouterr().err.splitlines()[-1]
