@@ -40,6 +40,8 @@ def test_a_notebook_is_kept_without_outputs(name):
 def test_a_notebook_runs(name, tmp_path):
     pytest.importorskip("matplotlib", reason="the notebooks draw with matplotlib")
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
+    train = tmp_path / "examples" / "sentiment" / "train.csv"
+    train.write_text("".join(train.read_text(encoding="utf-8").splitlines(True)[:65]), encoding="utf-8")
     pages = [path.read_text(encoding="utf-8") for path in sorted((REPOSITORY / "docs").glob("*.md"))]
     (tmp_path / "book.txt").write_text("\n".join(pages), encoding="utf-8")
     cells = []

@@ -132,7 +132,7 @@ def test_finetune_writes_what_trainer_writes(trained, task, flat_files):
 
 def test_a_compiled_fine_tuning_takes_texts_of_any_length(tmp_path):
     rows = [{"text": "word " * (3 + 2 * i), "label": "ab"[i % 2]} for i in range(12)]
-    flags = ("--max_steps", "5", "--per_device_train_batch_size", "2", "--torch_compile", "True")
+    flags = ("--max_steps", "3", "--per_device_train_batch_size", "2", "--torch_compile", "True")
     data = write_rows(tmp_path / "data.jsonl", rows)
     assert finetune("classification", data, tmp_path / "model", *flags, "--torch_compile_backend", "eager") == 0
     results = json.loads((tmp_path / "model" / "all_results.json").read_text())
