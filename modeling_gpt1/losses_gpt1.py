@@ -108,9 +108,9 @@ class TokenLoss(torch.autograd.Function):
 
 def is_plain(module: nn.Linear | nn.Embedding) -> bool:
     """
-    Whether a module does nothing but use its own weight, so that the weight may be read in place of a call: no adapter
-    or quantized layer in its place, no hook or replaced `forward`, no bias, and the weight not elsewhere: on the meta
-    device (offloaded), partitioned (ZeRO-3) or a sharded or quantized tensor.
+    Whether a module does nothing but use its own parameters, so that these may be read in place of a call: no adapter
+    or quantized layer in its place, no hook or replaced `forward`, and the weight not elsewhere: on the meta device
+    (offloaded), partitioned (ZeRO-3) or a sharded or quantized tensor.
     """
     kind = type(module)
     if kind not in (nn.Linear, nn.Embedding) or "forward" in vars(module):
@@ -118,11 +118,13 @@ def is_plain(module: nn.Linear | nn.Embedding) -> bool:
     if module._forward_pre_hooks or module._forward_hooks or module._backward_pre_hooks or module._backward_hooks:
         return False
     if kind is nn.Linear:
-        shape, extra = (module.out_features, module.in_features), module.bias
+        shape = (module.out_features, module.in_features)
+    elif module.max_norm is None:
+        shape = (module.num_embeddings, module.embedding_dim)
     else:
-        shape, extra = (module.num_embeddings, module.embedding_dim), module.max_norm
+        return False
     weight = module.weight
-    return extra is None and type(weight) is nn.Parameter and tuple(weight.shape) == shape and not weight.is_meta
+    return type(weight) is nn.Parameter and tuple(weight.shape) == shape and not weight.is_meta
 
 
 def embedding_matrix(embed_tokens: nn.Embedding, vocab_size: int, device: torch.device) -> torch.Tensor:
@@ -189,7 +191,7 @@ def loss_and_logits(
     """
     if num_items_in_batch is None:
         num_items_in_batch = (targets != IGNORED).sum().clamp(min=1)
-    if skip_logits and is_plain(head) and not torch.compiler.is_compiling():
+    if skip_logits and is_plain(head) and head.bias is None and not torch.compiler.is_compiling():
         token_weights = upcast(states.new_ones(())) / num_items_in_batch
         return token_loss(states, head.weight, targets, token_weights, select), lambda: head(states)
     logits = head(states)

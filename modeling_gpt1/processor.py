@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
+from .losses_gpt1 import is_plain
+
 
 InferenceDtype = Literal["auto", "float32", "bfloat16", "int8"]
 
@@ -152,18 +154,11 @@ def optimize_for_inference(model: PreTrainedModel, dtype: InferenceDtype = "auto
     if layout is not None:
         for module in list(model.modules()):
             for name, child in list(module.named_children()):
-                if _is_plain_on_cpu(child):
+                if type(child) is nn.Linear and is_plain(child) and child.weight.device.type == "cpu":
                     setattr(module, name, layout(child))
     model.train = _eval_only(model.train)
     model.save_pretrained = model.push_to_hub = model.state_dict = _refuse
     return model
-
-
-def _is_plain_on_cpu(module: nn.Module) -> bool:
-    """Whether a linear layer does nothing but use a weight of its own that lies here."""
-    if type(module) is not nn.Linear or type(module.weight) is not nn.Parameter or "forward" in vars(module):
-        return False
-    return module.weight.device.type == "cpu" and not (module._forward_pre_hooks or module._forward_hooks)
 
 
 def _refuse(*args: Any, **kwargs: Any) -> None:
