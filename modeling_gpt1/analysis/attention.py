@@ -127,7 +127,7 @@ def pattern_scores(weights: torch.Tensor, tokens: list[str]) -> dict[str, dict[s
 
 
 def main_patterns(scores: dict[str, dict[str, Any]]) -> list[list[str]]:
-    """Each head's pattern, by layers: the one that its score is farthest above that of a head that looks at all alike."""
+    """Each head's pattern, by layers: where its score is farthest above that of a head that looks at all alike."""
     names = list(scores)
     excess = [torch.tensor(each["scores"]) - each["alike"] for each in scores.values()]
     best = torch.stack(excess).argmax(0)  # (layers, heads)
@@ -139,14 +139,16 @@ def _draw(figure: Any, tokens: list[str], weights: torch.Tensor, main: list[list
     layers, heads = weights.shape[:2]
     side = max(1.7, 0.07 * len(tokens))
     figure.set_size_inches(side * heads + 1.5, (side + 0.25) * layers + 1)
-    panels = figure.subplots(layers, heads, squeeze=False, sharex=True, sharey=True)
+    panels = figure.subplots(layers, heads, squeeze=False)
     for layer, row in enumerate(panels):
         for head, axes in enumerate(row):
-            image = axes.imshow(weights[layer, head], vmin=0, vmax=1, cmap="viridis")
+            image = axes.imshow(weights[layer, head].numpy(), vmin=0, vmax=1)
             axes.set_title(f"{layer + 1}.{head + 1} {main[layer][head]}", fontsize=7)
-            axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=4, parse_math=False)
-            axes.set_yticks(range(len(tokens)), tokens, fontsize=4, parse_math=False)
-            axes.tick_params(length=0)
+            axes.set(xticks=[], yticks=[])
+    for axes in panels[-1]:
+        axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=4, parse_math=False)
+    for axes in panels[:, 0]:
+        axes.set_yticks(range(len(tokens)), tokens, fontsize=4, parse_math=False)
     figure.supxlabel("the token that is looked at")
     figure.supylabel("from the token")
     figure.colorbar(image, ax=panels, label="attention", shrink=0.5)

@@ -236,7 +236,7 @@ def measure(
         metric, guess = "accuracy", float(np.mean([1 / len(candidates) for candidates in examples]))
         value = float(np.mean([np.argmax(row) == label for row, label in zip(scores, labels, strict=True)]))
     paper = ZERO_SHOT_TASKS[task].paper
-    reference = 1.0 if paper is None else paper[1] / 100
+    reference = 1.0 if paper is None else round(paper[1] / 100, 4)
     return {
         "metric": metric,
         "value": value,
