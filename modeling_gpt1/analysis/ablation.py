@@ -123,7 +123,7 @@ def _draw(findings: Findings, variants: list[str], measured: dict[str, Measured]
             places = [task + (number - (len(variants) - 1) / 2) * width for task in range(len(measured))]
             middle = [each.median(variant) for each in measured.values()]
             spread = list(zip(*(each.range(variant) for each in measured.values()), strict=True))
-            axes.bar(places, middle, width, yerr=spread, capsize=2, label=variant)
+            axes.bar(places, middle, width, yerr=spread, label=variant)
         axes.set_xticks(range(len(measured)), [f"{task}\n{each.metric}" for task, each in measured.items()])
         axes.set(ylabel="in percent")
         axes.grid(axis="y", alpha=0.3)

@@ -80,7 +80,7 @@ def _draw(findings: Findings, names: list[str], measured: dict[str, Measured]) -
         for task, each in measured.items():
             middle = [each.median(name) for name in names]
             spread = list(zip(*(each.range(name) for name in names), strict=True))
-            axes.errorbar(range(len(names)), middle, spread, marker="o", capsize=3, label=f"{task}, {each.metric}")
+            axes.errorbar(range(len(names)), middle, spread, marker="o", label=f"{task}, {each.metric}")
         axes.set_xticks(range(len(names)), names)
         axes.set(xlabel="layers transferred", ylabel="in percent")
         axes.grid(alpha=0.3)
