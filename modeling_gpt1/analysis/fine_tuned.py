@@ -38,11 +38,14 @@ class VariantArguments(FinetuningArguments, TaskArguments):
             raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
         if self.push_to_hub:
             raise ValueError("--push_to_hub is for one model, and an analysis keeps figures alone")
+        if self.world_size > 1:
+            raise ValueError("an analysis runs in one process: several tasks can be measured at once, one in each")
 
     def settings(self) -> dict[str, Any]:
         """What a figure depends on, beside the variant and the seed."""
         data = {each.name: getattr(self, each.name) for each in fields(TaskArguments)}
-        training = {name: getattr(self, name) for name in ("num_train_epochs", "max_steps", "warmup_steps", "bf16")}
+        names = ("num_train_epochs", "max_steps", "warmup_steps", "label_smoothing_factor", "bf16")
+        training = {name: getattr(self, name) for name in names}
         settings = data | self.card_settings() | training
         return {name: value for name, value in settings.items() if name not in ("task", "seed", "seeds")}
 
