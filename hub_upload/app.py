@@ -53,7 +53,9 @@ EXAMPLES = ("A man is asleep on the grass.", "A man is awake.")
 MOST_DRAWN = 40  # tokens in a picture: of more, nothing can be read on a phone
 FAINTEST = 0.01  # weight that is drawn
 CELL = 20  # the side of a field, in the picture's own units
+SURPRISAL = "Surprisal is in bits: how little a token was to be expected after those before it."
 CSS = """
+.html-container {padding: 0 !important}
 .heads {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1rem}
 .heads figure {margin: 0}
 .heads svg {width: 100%; font: 14px ui-monospace, monospace; fill: currentColor}
@@ -250,20 +252,22 @@ def page(app: App, name: str) -> gr.Blocks:
                 answers = gr.Textbox("It broke.\nIt sang.", label="Answers, one a line", lines=4)
                 button = gr.Button("Answer", variant="primary")
                 _ask(button, app.choose, [question, answers], gr.Label())
-        if app.head == "GPT1ForMaskedLM":
+        if app.head == "GPT1ForMaskedLM" and app.tokenizer.mask_token is not None:
             with gr.Tab("Fill in"):
                 text = gr.Textbox(f"A man is {app.tokenizer.mask_token} on the grass.", label="Text")
                 button = gr.Button("Answer", variant="primary")
                 _ask(button, app.fill, [text], gr.Label())
         with gr.Tab("Tokens"):
             texts, button = _texts(app), gr.Button("Show the tokens", variant="primary")
-            headers = ["Token", "Id", "Surprisal (bits)"] if app.predicts else ["Token", "Id"]
+            headers = ["Token", "Id", "Surprisal"] if app.predicts else ["Token", "Id"]
             _ask(button, app.tokens, texts, gr.Dataframe(headers=headers, interactive=False))
+            gr.Markdown(f"`</w>` ends a word. {SURPRISAL if app.predicts else ''}")
         with gr.Tab("Attention"):
             texts, layers = _texts(app), app.model.config.num_hidden_layers
             layer = gr.Dropdown(list(range(1, layers + 1)), value=layers, label="Layer")
             button = gr.Button("Show the heads", variant="primary")
             _ask(button, app.attention, [layer, *texts], gr.HTML())
+            gr.Markdown("The token of a row looks at those of the columns: the darker, the more.")
     return blocks
 
 
@@ -280,21 +284,23 @@ def _generation(app: App) -> None:
         top_k = gr.Slider(0, 200, value=50, step=1, label="Top k: among so many likeliest tokens (0: all)")
         top_p = gr.Slider(0.05, 1, value=1, step=0.05, label="Top p: among the likeliest of this total probability")
     with gr.Row():
-        button, stop = gr.Button("Generate", variant="primary"), gr.Button("Stop")
-    text = gr.Textbox(label="Text", lines=6)
+        button = gr.Button("Generate", variant="primary", min_width=120)
+        stop = gr.Button("Stop", min_width=120)
+    text = gr.Textbox(label="Text", lines=6, max_lines=100)
     running = _ask(button, app.generate, [prompt, new_tokens, temperature, top_k, top_p], text)
     stop.click(None, cancels=running)
 
 
 def _ask(button: gr.Button, answer: Callable, inputs: list, output: gr.components.Component) -> Dependency:
     # One answer at a time: a second one would take the same cores, and fast tokenizers are not for several threads
-    return button.click(answer, inputs, output, concurrency_id="model", api_name=answer.__name__)
+    triggers = [button.click, *(box.submit for box in inputs if isinstance(box, gr.Textbox))]
+    return gr.on(triggers, answer, inputs, output, concurrency_id="model", api_name=answer.__name__)
 
 
 def launch(blocks: gr.Blocks, **where) -> tuple:
     """Serves a page, with nothing from elsewhere on it; `where` is as in `gr.Blocks.launch`."""
     theme = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
-    return blocks.launch(theme=theme, css=CSS, footer_links=["api"], share=False, ssr_mode=False, **where)
+    return blocks.launch(theme=theme, css=CSS, footer_links=[], share=False, ssr_mode=False, **where)
 
 
 if __name__ == "__main__":
