@@ -53,8 +53,10 @@ EXAMPLES = ("A man is asleep on the grass.", "A man is awake.")
 MOST_DRAWN = 40  # tokens in a picture: of more, nothing can be read on a phone
 FAINTEST = 0.01  # weight that is drawn
 CELL = 20  # the side of a field, in the picture's own units
+PROBABILITIES = "Probabilities"
 SURPRISAL = "Surprisal is in bits: how little a token was to be expected after those before it."
 CSS = """
+h1 {overflow-wrap: anywhere}
 .html-container {padding: 0 !important}
 .heads {display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: 1rem}
 .heads figure {margin: 0}
@@ -184,7 +186,8 @@ class App:
         if not len(masked):
             raise refusal(f"Write {self.tokenizer.mask_token} for the word that is to be found.")
         best = self.model(ids).logits[0, masked[0, 0]].float().softmax(-1).topk(10)
-        return dict(zip(self.names(best.indices), best.values.tolist(), strict=True))
+        names = (name.removesuffix("</w>") for name in self.names(best.indices))
+        return dict(zip(names, best.values.tolist(), strict=True))
 
     def names(self, ids: torch.LongTensor) -> list[str]:
         """The entries of the vocabulary, with a line break to be seen."""
@@ -245,18 +248,19 @@ def page(app: App, name: str) -> gr.Blocks:
         if app.head in CLASSIFIERS:
             with gr.Tab(CLASSIFIERS[app.head]):
                 texts, button = _texts(app), gr.Button("Answer", variant="primary")
-                _ask(button, app.classify, texts, gr.Number(label="Score") if app.gives_number else gr.Label())
+                output = gr.Number(label="Score", precision=4) if app.gives_number else gr.Label(label=PROBABILITIES)
+                _ask(button, app.classify, texts, output)
         if app.head in CHOOSERS:
-            with gr.Tab("Multiple choice"):
+            with gr.Tab("Choose"):
                 question = gr.Textbox("The glass fell to the floor. What happened to it?", label="Question")
                 answers = gr.Textbox("It broke.\nIt sang.", label="Answers, one a line", lines=4)
                 button = gr.Button("Answer", variant="primary")
-                _ask(button, app.choose, [question, answers], gr.Label())
+                _ask(button, app.choose, [question, answers], gr.Label(label=PROBABILITIES))
         if app.head == "GPT1ForMaskedLM" and app.tokenizer.mask_token is not None:
             with gr.Tab("Fill in"):
                 text = gr.Textbox(f"A man is {app.tokenizer.mask_token} on the grass.", label="Text")
                 button = gr.Button("Answer", variant="primary")
-                _ask(button, app.fill, [text], gr.Label())
+                _ask(button, app.fill, [text], gr.Label(label=PROBABILITIES))
         with gr.Tab("Tokens"):
             texts, button = _texts(app), gr.Button("Show the tokens", variant="primary")
             headers = ["Token", "Id", "Surprisal"] if app.predicts else ["Token", "Id"]
