@@ -284,9 +284,9 @@ def _generation(app: App) -> None:
     prompt = gr.Textbox("It was a bright cold day in April,", label="Prompt", lines=3)
     new_tokens = gr.Slider(1, app.positions - 1, value=min(40, app.positions // 2), step=1, label="New tokens")
     with gr.Accordion("Sampling", open=False):
-        temperature = gr.Slider(0, 2, value=0.8, step=0.05, label="Temperature (0: always the likeliest token)")
-        top_k = gr.Slider(0, 200, value=50, step=1, label="Top k: among so many likeliest tokens (0: all)")
-        top_p = gr.Slider(0.05, 1, value=1, step=0.05, label="Top p: among the likeliest of this total probability")
+        temperature = gr.Slider(0, 2, value=0.8, step=0.05, label="Temperature", info="0: the likeliest token")
+        top_k = gr.Slider(0, 200, value=50, step=1, label="Top k", info="Of so many tokens; 0: all")
+        top_p = gr.Slider(0.05, 1, value=1, step=0.05, label="Top p", info="Of the likeliest by their sum")
     with gr.Row():
         button = gr.Button("Generate", variant="primary", min_width=120)
         stop = gr.Button("Stop", min_width=120)

@@ -1,4 +1,4 @@
-"""The page of `gpt1 demo` and of a Space: what it answers is what the model gives, whatever its head; mistakes are told."""
+"""The page of `gpt1 demo` and of a Space: its answers are the model's, of every head, and mistakes are told."""
 
 import re
 import socket
@@ -186,7 +186,7 @@ def test_the_pictures_show_the_attentions_of_the_layer(make_app):
         (
             GPT1ForCausalLM,
             lambda app: list(app.generate("a " * 60, 5, 0, 0, 1.0)),
-            "Too long: 60 tokens, of which 59 fit",
+            "60 tokens, of which 59 fit",
         ),
         (GPT1ForCausalLM, lambda app: app.tokens("\x00"), "the tokenizer keeps nothing"),
         (GPT1ForCausalLM, lambda app: app.tokens("a " * 65), "Too long: 65 tokens, of which 64 fit."),
