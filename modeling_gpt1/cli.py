@@ -121,9 +121,13 @@ def _analyze(arguments: Sequence[str]) -> None:
 
     about = "Look into language models: JSON, a table and a picture."
     args = _choose("analyze", about, "ANALYSIS", ANALYSES, COMMANDS["analyze"].example, arguments)
+    from .training.finetune import TaskArguments, recipe
+
     module = import_module(f".analysis.{args.choice.replace('-', '_')}", __package__)
-    command, example = f"analyze {args.choice}", f"--output_dir runs/{args.choice}"
-    (parsed,) = parse_dataclasses(command, (module.Arguments,), args.arguments, example)
+    finetunes = issubclass(module.Arguments, TaskArguments)
+    settings = recipe(**_peek(args.arguments, task=None, model=None, config=None)) if finetunes else {}
+    command, example = f"analyze {args.choice}", f"{module.EXAMPLE} --output_dir runs/{args.choice}"
+    (parsed,) = parse_dataclasses(command, (module.Arguments,), args.arguments, example, settings)
     print(module.analyze(parsed), end="")
 
 
