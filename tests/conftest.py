@@ -8,6 +8,10 @@ import venv
 from collections.abc import Callable
 from pathlib import Path
 
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each, for these processes and for those that they start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForSequenceClassification, optimize_for_inference
-from modeling_gpt1.processor import Int8Linear, PackedLinear, can_pack, compute_dtype, has_fast_bfloat16
+from modeling_gpt1.processor import (
+    ONE_ROW_LAYOUTS,
+    Int8Linear,
+    PackedLinear,
+    can_pack,
+    compute_dtype,
+    has_fast_bfloat16,
+    one_row_layout,
+)
 
 
 # what an x86 processor with AVX2 alone can do, for PyTorch's own kernels, oneDNN's and MKL's
@@ -45,6 +53,20 @@ def test_optimized_logits_are_the_same(build, saved, dtype, rows):
         steps = [model(ids[:, [i]], past_key_values=cached, use_cache=True).logits.float() for i in range(8, 12)]
     torch.testing.assert_close(torch.cat(steps, 1), expected[:, 8:], atol=TOLERANCE[model.dtype], rtol=0)
     assert model.generate(ids, do_sample=False, min_new_tokens=12, max_new_tokens=12).shape == (rows, 24)
+
+
+@pytest.mark.parametrize("layout", ONE_ROW_LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_single_row_has_one_product_in_every_layout(dtype, layout):
+    if not can_pack(dtype):
+        pytest.skip(f"oneDNN has no layout for {dtype} on this processor")
+    assert one_row_layout(dtype) in ONE_ROW_LAYOUTS
+    states, weight, bias = torch.randn(1, 1, 48), torch.randn(80, 48), torch.randn(80)
+    lay, multiply = ONE_ROW_LAYOUTS[layout]
+    with torch.inference_mode():
+        product = multiply(states.to(dtype), lay(weight.to(dtype)), bias.to(dtype)).float()
+    expected = torch.nn.functional.linear(states.double(), weight.double(), bias.double())
+    assert (product - expected).norm() < (0.02 if dtype == torch.bfloat16 else 1e-5) * expected.norm()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
