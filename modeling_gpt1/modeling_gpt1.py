@@ -350,12 +350,8 @@ class GPT1Model(GPT1PreTrainedModel):
 
         needs_no_mask = past_key_values is None and self._is_right_padded(attention_mask)
         create_mask = create_causal_mask if self.config.attention_window is None else create_sliding_window_causal_mask
-        causal_mask = create_mask(
-            config=self.config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=None if needs_no_mask else attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
+        causal_mask = create_mask(  # by position: the cache's name differs between versions of transformers
+            self.config, inputs_embeds, None if needs_no_mask else attention_mask, past_key_values, position_ids
         )
         if position_ids is None:
             if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
