@@ -160,11 +160,12 @@ class GPT1Layer(GradientCheckpointingLayer):
         past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
+        normed = self.attn_norm(hidden_states) if self.pre_norm else hidden_states
+        # By name, as what wraps an attention looks for them
+        attended, _ = self.self_attn(normed, attention_mask=attention_mask, past_key_values=past_key_values, **kwargs)
         if self.pre_norm:
-            attended, _ = self.self_attn(self.attn_norm(hidden_states), attention_mask, past_key_values, **kwargs)
             hidden_states = hidden_states + self.dropout(attended)
             return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
-        attended, _ = self.self_attn(hidden_states, attention_mask, past_key_values, **kwargs)
         hidden_states = self.attn_norm(hidden_states + self.dropout(attended))
         return self.mlp_norm(hidden_states + self.dropout(self.mlp(hidden_states)))
 

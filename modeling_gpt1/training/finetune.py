@@ -42,7 +42,7 @@ from ..modeling_gpt1 import (
 )
 from .data import complete_rows, encode, find_columns, unknown_share
 from .labels import Labels
-from .metrics import TaskMetrics, class_report, write_class_report
+from .metrics import METRICS, TaskMetrics, class_report, write_class_report
 from .optimization import MuonTrainer, OriginalTrainer
 from .paper import add_paper
 from .report import figures_table, model_line
@@ -330,7 +330,7 @@ def _train(
         figures["paper_caveat"] = caveat
         trainer.save_metrics("paper", {"paper_caveat": caveat})
     if trainer.is_world_process_zero():
-        print(*filter(None, (figures_table(results), caveat)), sep="\n")
+        print(*filter(None, (figures_table(results, METRICS), caveat)), sep="\n")
     save_facts(
         trainer,
         task=task_args.task,

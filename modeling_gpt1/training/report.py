@@ -3,7 +3,7 @@
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,11 @@ from transformers import ProgressCallback, TrainerControl, TrainerState, Trainin
 from transformers.utils import logging
 
 from ..loading import GPT1_MINI
-from .metrics import METRICS
 
 
 # What is no news at every step
 UNSAID = ("epoch", "grad_norm", "learning_rate", "runtime", "per_second", "total_flos", "input_tokens_seen")
-# What a table shows of a split, in its order; shares in percent
-SHARES = (*METRICS, "accuracy_of_majority_class")
-SHOWN = (*SHARES, "loss", "perplexity", "word_perplexity")
+LOSSES = ("loss", "perplexity", "word_perplexity")
 # What of a run's files a person may want to open
 FILES = {
     "model.safetensors": "the model",
@@ -113,18 +110,22 @@ def model_line(source: str | None, config: str | None, parameters: int) -> str:
     return f"{name} ({parameters / 1e6:.1f} million parameters)"
 
 
-def figures_table(results: dict[str, dict[str, Any]]) -> str:
+def figures_table(results: dict[str, dict[str, Any]], metrics: Collection[str] = ()) -> str:
     """
-    The figures of each split but the training's, `SPLIT_METRIC`, beside the paper's where there are,
-    `SPLIT_METRIC_in_paper`; empty if there are none.
+    A table of figures, the paper's beside the run's; empty if there are none.
+
+    Args:
+        results: the figures of each split, `SPLIT_METRIC` and `SPLIT_METRIC_in_paper`; the training's are left out.
+        metrics: those that are shown, in percent, before the losses.
     """
+    shares = (*metrics, "accuracy_of_majority_class")
     lines = []
     for split, figures in results.items():
-        for metric in SHOWN:
+        for metric in (*shares, *LOSSES):
             value, published = (figures.get(f"{split}_{metric}{end}") for end in ("", "_in_paper"))
             if split != "train" and value is not None:
                 shown = (
-                    f"{100 * each:.1f} %" if metric in SHARES else f"{each:.4g}"
+                    f"{100 * each:.1f} %" if metric in shares else f"{each:.4g}"
                     for each in (value, published)
                     if each is not None
                 )

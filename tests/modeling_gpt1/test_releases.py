@@ -14,6 +14,7 @@ from modeling_gpt1 import GPT1Config
 from modeling_gpt1.cli import main
 from modeling_gpt1.training.data import Columns, Split, choices_of, complete_rows, find_columns
 from modeling_gpt1.training.labels import Labels
+from modeling_gpt1.training.metrics import METRICS
 from modeling_gpt1.training.paper import add_paper
 from modeling_gpt1.training.report import figures_table
 from modeling_gpt1.training.sources import labelled_splits, read_splits
@@ -478,7 +479,7 @@ def test_a_caveat_of_the_task_stands_beside_its_figure():
     caveat = add_paper(TASKS["qnli"], results)
     assert results["eval"] == {"eval_accuracy": 0.5, "eval_accuracy_in_paper": 0.881}
     assert results["test_other"] == {"test_other_accuracy": 0.5}
-    assert [line.split() for line in figures_table(results).splitlines()] == [
+    assert [line.split() for line in figures_table(results, METRICS).splitlines()] == [
         ["here", "paper"],
         ["validation", "accuracy", "50.0", "%", "88.1", "%"],
         ["test_other", "accuracy", "50.0", "%"],
