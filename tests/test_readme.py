@@ -54,6 +54,6 @@ def test_the_main_job_learns_and_predicts(checkout):
 def test_the_snippets_run_in_their_order(checkout):
     """A text is continued, a classifier trained, and its labels are those of the data."""
     printed = [run([sys.executable, "-c", snippet], checkout) for snippet in SNIPPETS]
-    assert printed[0].startswith("it was a bright cold day in april,") and len(printed[0].split()) > 10
+    assert printed[0].strip().startswith("it was a bright cold day in april,") and len(printed[0].split()) > 10
     answers = ast.literal_eval(printed[2].splitlines()[-1])
     assert len(answers) == 2 and {answer["label"] for answer in answers} <= {"positive", "negative"}
