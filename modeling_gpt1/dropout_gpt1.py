@@ -28,7 +28,9 @@ class GPT1Dropout(nn.Dropout):
     """`nn.Dropout` with a faster mask on CPU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if not self.training or self.p in (0, 1) or x.device.type != "cpu" or torch.compiler.is_compiling():
+        if not self.training:
+            return x
+        if self.p in (0, 1) or x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
         return x * dropout_mask(x.shape, self.p, x.dtype).mul_(1 / (1 - self.p))
 

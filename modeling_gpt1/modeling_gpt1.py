@@ -281,10 +281,12 @@ class GPT1Model(GPT1PreTrainedModel):
 
     def _is_right_padded(self, attention_mask: torch.Tensor | None) -> bool:
         """
-        Whether padding only ends rows, and so comes after all that a causal model's tokens see: without a mask for it
-        the fused kernels do half the work.
+        Whether padding only ends rows, if there is any, and so comes after all that a causal model's tokens see:
+        without a mask for it the fused kernels do half the work.
         """
-        if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != 2 or not self.config.is_causal:
+        if attention_mask is None or not self.config.is_causal:
+            return self.config.is_causal
+        if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != 2:
             return False
         return not torch.compiler.is_compiling() and bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
 
@@ -349,11 +351,14 @@ class GPT1Model(GPT1PreTrainedModel):
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
 
-        needs_no_mask = past_key_values is None and self._is_right_padded(attention_mask)
-        create_mask = create_causal_mask if self.config.attention_window is None else create_sliding_window_causal_mask
-        causal_mask = create_mask(  # by position: the cache's name differs between versions of transformers
-            self.config, inputs_embeds, None if needs_no_mask else attention_mask, past_key_values, position_ids
-        )
+        all_seen = past_key_values is None and self._is_right_padded(attention_mask)
+        window, causal_mask = self.config.attention_window, None
+        # transformers makes one whenever a graph is compiled, with which attention takes twice the time
+        if packed or not all_seen or window is not None or self.config._attn_implementation != "sdpa":
+            create_mask = create_causal_mask if window is None else create_sliding_window_causal_mask
+            causal_mask = create_mask(  # by position: the cache's name differs between versions of transformers
+                self.config, inputs_embeds, None if all_seen else attention_mask, past_key_values, position_ids
+            )
         if position_ids is None:
             if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
                 position_ids = positions_of_tokens(attention_mask)[:, -length:]
@@ -777,23 +782,15 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
             extract = packed.extract_states(states)
             lm_terms = partial(packed.lm_terms, states, lm_labels)
         else:
-
-            def rows(tensor: torch.Tensor | None) -> torch.Tensor | None:
-                return None if tensor is None else tensor.flatten(0, 1)
-
-            outputs = self.model(
-                rows(input_ids),
-                rows(real),
-                rows(position_ids),
-                None,
-                rows(inputs_embeds),
-                rows(token_type_ids),
-                **kwargs,
+            ids, mask, positions, embeds, types, targets = (
+                None if tensor is None else tensor.flatten(0, 1)
+                for tensor in (input_ids, real, position_ids, inputs_embeds, token_type_ids, lm_labels)
             )
+            outputs = self.model(ids, mask, positions, None, embeds, types, **kwargs)
             states = outputs.last_hidden_state
-            extract = last_real_state(states, rows(real)).unflatten(0, shape[:2])
-            if lm_labels is not None:
-                lm_terms = partial(row_terms, states, rows(lm_labels), rows(real))
+            extract = last_real_state(states, mask).unflatten(0, shape[:2])
+            if targets is not None:
+                lm_terms = partial(row_terms, states, targets, mask)
 
         # One dropout mask for the choices of an example, as in the original code.
         extract = extract * self.dropout(torch.ones_like(extract[:, :1]))  # (batch, choices, hidden_size)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from transformers import Trainer, TrainingArguments
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
-from modeling_gpt1.losses_gpt1 import LogitsOnDemand, TokenLoss, token_loss
+from modeling_gpt1.losses_gpt1 import LogitsOnDemand, TokenLoss, softmax_loss_, token_loss
 
 
 def rows_of(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -142,3 +142,14 @@ def test_a_training_step_asks_an_accelerator_for_no_value(tiny_config, monkeypat
         states, weight, _, token_weights = rows_of(16, torch.float32)
         token_loss(states.view(2, 8, 16), weight, ids, token_weights.view(2, 8)).backward()
     assert states.grad.shape == states.shape and model.lm_head.weight.grad is not None
+
+
+def test_the_loss_that_a_gpu_compiles_is_the_same(monkeypatch):
+    monkeypatch.setattr("modeling_gpt1.losses_gpt1.fused_softmax_loss", lambda device, vocab_size: softmax_loss_)
+    monkeypatch.setattr(TokenLoss, "CPU_CHUNK", 16)
+    states, weight, targets, token_weights = rows_of(40, torch.double)
+    loss = TokenLoss.apply(states, weight, targets, token_weights)
+    expected = (F.cross_entropy(states @ weight.T, targets, reduction="none") * token_weights).sum()
+    torch.testing.assert_close(loss, expected)
+    gradients = torch.autograd.grad(loss, (states, weight))
+    torch.testing.assert_close(gradients, torch.autograd.grad(expected, (states, weight)))
