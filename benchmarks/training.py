@@ -11,9 +11,13 @@ and SST-2.
 | lm-256, lm-512 | language modeling, 4 x 256 and 8 x 512 tokens | transformers' `gpt2`, at 8 x 512 in memory too |
 | choice | multiple choice of 4 with the auxiliary loss | the same head on flat rows; `openai-gpt`'s double heads |
 | classification | 32 texts with the auxiliary loss | padded to 512, language-modeling logits everywhere (2018) |
+| update | language modeling with a fused AdamW, 64 x 512 (`--batch`), also compiled; `mini` with Muon | `gpt2` |
+
+`update` is for a GPU, and not run on a CPU unless asked for.
 """
 
 import argparse
+import copy
 import csv
 import json
 import os
@@ -26,8 +30,15 @@ import torch.nn.functional as F
 from measure import alternate, comparison, memory_comparison, peak_memory, report
 from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTDoubleHeadsModel
 
-from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMultipleChoice, GPT1ForSequenceClassification
+from modeling_gpt1 import (
+    NAMED_CONFIGURATIONS,
+    GPT1Config,
+    GPT1ForCausalLM,
+    GPT1ForMultipleChoice,
+    GPT1ForSequenceClassification,
+)
 from modeling_gpt1.processor import compute_dtype
+from modeling_gpt1.training.optimization import MuonAndAdamW
 from tokenization import GPT1Tokenizer
 
 
@@ -37,14 +48,19 @@ NAMES = {"bfloat16": "bf16 autocast", "float32": "fp32"}
 
 
 def training_step(
-    model: torch.nn.Module, device: str, dtype: str, loss_of: Callable[[torch.nn.Module], torch.Tensor]
+    model: torch.nn.Module,
+    device: str,
+    dtype: str,
+    loss_of: Callable[[torch.nn.Module], torch.Tensor],
+    update: Callable[[], None] = lambda: None,
 ) -> Callable[[], None]:
-    """A forward pass, under autocast if in bfloat16, and a backward pass, from no gradients to no gradients."""
+    """A forward pass, under autocast if in bfloat16, a backward pass and an update: no gradients before or after."""
 
     def step() -> None:
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=dtype == "bfloat16"):
             loss = loss_of(model)
         loss.backward()
+        update()
         model.zero_grad()
 
     return step
@@ -137,13 +153,48 @@ def classification(data: Path, size: int, device: str, dtype: str, rounds: int) 
     return [comparison(work, times, "ours", peer, size, "texts", 10)]
 
 
+def updates(batch: int, length: int, device: str, dtype: str, rounds: int) -> list[dict]:
+    """Whole updates, the optimizer's part included, as pre-training makes them."""
+    config = GPT1Config()
+    peer_config = GPT2Config(vocab_size=config.vocab_size, n_positions=POSITIONS, bos_token_id=None, eos_token_id=None)
+    mini = GPT1ForCausalLM(GPT1Config(**NAMED_CONFIGURATIONS["mini"]))
+    models = {"gpt2": GPT2LMHeadModel(peer_config)}
+    models |= {name: GPT1ForCausalLM(config) for name in ("ours", "ours, compiled")}
+    models |= {"mini, Muon": mini, "mini, Muon, compiled": copy.deepcopy(mini)}
+    ids = torch.randint(config.vocab_size - 4, (batch, length), device=device)
+    steps, memory = {}, {}
+    for name, model in models.items():
+        model.to(device).train()
+        if "compiled" in name:
+            model.compile()
+        adamw = partial(torch.optim.AdamW, fused=True)
+        optimizer = MuonAndAdamW(model, 1e-4) if "Muon" in name else adamw(model.parameters(), 1e-4)
+        more = {} if name == "gpt2" else {"skip_logits": True}
+
+        def loss_of(model: torch.nn.Module, more: dict[str, bool] = more) -> torch.Tensor:
+            return model(input_ids=ids, labels=ids, **more).loss
+
+        steps[name] = training_step(model, device, dtype, loss_of, update=optimizer.step)
+        memory[name] = peak_memory(steps[name], device)  # and warm-up
+    times = alternate(steps, rounds)
+    work = f"LM step with update, {batch} x {length}, {NAMES[dtype]}"
+    compare = partial(comparison, times=times, items=batch * length, unit="tokens")
+    return [
+        compare(f"{work}, fused AdamW", ours="ours", peer="gpt2", least=1.8),
+        memory_comparison(f"{work}, fused AdamW: peak above the weights", "gpt2", memory["ours"], memory["gpt2"]),
+        compare(f"{work}, fused AdamW, compiled", ours="ours, compiled", peer="gpt2", least=2.2),
+        compare(f"{work}, mini, Muon, compiled", ours="mini, Muon, compiled", peer="mini, Muon"),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ("lm-256", "lm-512", "choice", "classification")
+    names = ("lm-256", "lm-512", "choice", "classification", "update")
     default = Path(os.environ.get("GPT1_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--rows", nargs="+", choices=names, default=names)
+    parser.add_argument("--rows", nargs="+", choices=names)
     parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=64, help="windows of an update")
     parser.add_argument("--dtype", choices=NAMES, help="by default the one that the device computes faster")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
@@ -155,8 +206,9 @@ def main() -> None:
         "lm-512": lambda: language_modeling(8, 512, *where, args.rounds, least=1.8, most=0.5),
         "choice": lambda: multiple_choice(args.data, 2, *where, args.rounds),
         "classification": lambda: classification(args.data, 32, *where, max(1, args.rounds // 3)),
+        "update": lambda: updates(args.batch, POSITIONS, *where, args.rounds),
     }
-    for name in args.rows:
+    for name in args.rows or (names if args.device.startswith("cuda") else names[:-1]):
         report("training", tables[name](), args.device)
 
 

@@ -88,7 +88,7 @@ def push(
         dry_run: send nothing, and tell what would change.
         max_size: refuse to send more bytes than this, a number or like "5GB".
         format: `"gpt1"`, with its code, or `"openai-gpt"`, which transformers loads without remote code.
-        space: also put a Gradio app for the model's task into a Space of the same name.
+        space: also put the page of `app.py` into a Space of the same name.
         token: the login; by default the saved one, or HF_TOKEN.
 
     Raises:

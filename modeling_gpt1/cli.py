@@ -128,9 +128,13 @@ def _analyze(arguments: Sequence[str]) -> None:
 
     about = "Look into language models: JSON, a table and a picture."
     args = _choose("analyze", about, "ANALYSIS", ANALYSES, COMMANDS["analyze"].example, arguments)
+    from .training.finetune import TaskArguments, recipe
+
     module = import_module(f".analysis.{args.choice.replace('-', '_')}", __package__)
-    command, example = f"analyze {args.choice}", f"--output_dir runs/{args.choice}"
-    (parsed,) = parse_dataclasses(command, (module.Arguments,), args.arguments, example)
+    finetunes = issubclass(module.Arguments, TaskArguments)
+    settings = recipe(**_peek(args.arguments, task=None, model=None, config=None)) if finetunes else {}
+    command, example = f"analyze {args.choice}", f"{module.EXAMPLE} --output_dir runs/{args.choice}"
+    (parsed,) = parse_dataclasses(command, (module.Arguments,), args.arguments, example, settings)
     print(module.analyze(parsed), end="")
 
 
@@ -195,7 +199,7 @@ def _push(arguments: Sequence[str]) -> None:
     parser.add_argument("--tag", help="A tag for the commit.")
     parser.add_argument("--commit_message", help="The title of the commit, and of the pull request.")
     parser.add_argument("--dry_run", action="store_true", help="List every file, and what would change; send nothing.")
-    parser.add_argument("--space", action="store_true", help="Also make a Space: a Gradio app for the model's task.")
+    parser.add_argument("--space", action="store_true", help="Also make a Space: the page of gpt1 demo.")
     parser.add_argument("--max_size", default="5GB", help="Refuse to send more than this.")
     parser.add_argument(
         "--format",
@@ -211,6 +215,33 @@ def _push(arguments: Sequence[str]) -> None:
         print(*part.changes, *part.notes, sep="\n")
         if not args.dry_run:
             print(part.url if part.committed else f"{part.url} has it all already: no new commit")
+
+
+def _demo(arguments: Sequence[str]) -> None:
+    parser = _parser("demo", "A page in the browser to try a model on: what its head does, tokens, attention.")
+    parser.add_argument(
+        "--model", default="gpt1-mini", help="a checkpoint: a directory, a Hub id or gpt1-mini, the packaged one"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="the address that it is served at; 0.0.0.0 for a network")
+    parser.add_argument("--port", type=int, help="the port (default: 7860, or the next that is free)")
+    args = parser.parse_args(arguments)
+    try:
+        from hub_upload.app import App, launch, page
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"the page needs {error.name}: pip install gpt1[demo]") from error
+    from .loading import checkpoint, load_checkpoint
+    from .processor import optimize_for_inference
+
+    model, tokenizer = load_checkpoint(checkpoint(args.model))
+    app = App(model, tokenizer, type(model).__name__)
+    optimize_for_inference(model)
+    blocks = page(app, Path(args.model).name)
+    try:
+        _, url, _ = launch(blocks, server_name=args.host, server_port=args.port, prevent_thread_lock=True, quiet=True)
+    except OSError as error:
+        raise OSError(f"nothing can be served at {args.host}, port {args.port or 7860}: give another one") from error
+    print(f"{url} shows {args.model}; Ctrl-C ends it", flush=True)
+    blocks.block_thread()
 
 
 def _info(arguments: Sequence[str]) -> None:
@@ -271,6 +302,7 @@ COMMANDS: dict[str, Command] = {
         "finetune-transformer-lm/model runs/gpt1 --to gpt1",
     ),
     "info": Command(_info, "what a checkpoint or a run is", "runs/mine"),
+    "demo": Command(_demo, "a page to try a model on", "--model runs/mine"),
     "push": Command(_push, "put a model on the Hub", "runs/mine me/mine --private --dry_run"),
 }
 _LIGHT = ("info",)  # these read files alone, without a model

@@ -82,13 +82,18 @@ class TokenLoss(torch.autograd.Function):
 
     CHUNK = 4096  # rows of a matrix product: 330 MB of bfloat16 logits at 40,338 entries
     CPU_CHUNK = 1024  # has all the speed there, at a quarter of the memory
+    ALIGNMENT = 64  # entries: a product whose rows begin off these takes a GPU 2.5 times as long
+    CPU_ALIGNMENT = 1
     CPU_BLOCK = 8  # rows of a softmax on CPU: 1.3 MB of float32, in the cache from one operation to the next
 
     @staticmethod
     def forward(ctx, states, weight, targets, token_weights):
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        vocab_size, alignment = len(weight), TokenLoss.CPU_ALIGNMENT if device == "cpu" else TokenLoss.ALIGNMENT
         compute_states, compute_weight = states.to(dtype), weight.to(dtype)
+        if vocab_size % alignment:  # rows of zeros, which leave zeros beside the logits and their gradient
+            compute_weight = F.pad(compute_weight, (0, 0, 0, -vocab_size % alignment))
         needs_states, needs_weight = ctx.needs_input_grad[:2]
         grad_states = torch.empty_like(compute_states) if needs_states else None
         product = torch.zeros_like(compute_weight) if needs_weight else None
@@ -96,24 +101,24 @@ class TokenLoss(torch.autograd.Function):
         if device == "cpu":
             size, block, some = TokenLoss.CPU_CHUNK, TokenLoss.CPU_BLOCK, 512
         else:
-            size, block, some = TokenLoss.CHUNK, TokenLoss.CHUNK, len(weight)
+            size, block, some = TokenLoss.CHUNK, TokenLoss.CHUNK, len(compute_weight)
         if needs_weight and len(states) > size:
-            grad_weight = torch.zeros_like(upcast(weight))
-        fused = fused_softmax_loss(states.device, len(weight))
-        # Large new tensors cost CPUs more than the work in them: the page faults. Rows begin at multiples of 64
-        # entries: a GPU takes 2.5 times as long for products of rows that lie across its lines.
-        buffer = compute_states.new_empty(min(size, len(states)), -(-len(weight) // 64) * 64)[:, : len(weight)]
-        scratch = upcast(buffer[:0]).new_empty(0 if fused else min(block, len(states)), len(weight))
+            grad_weight = torch.zeros_like(upcast(compute_weight))
+        fused = fused_softmax_loss(states.device, vocab_size)
+        # Large new tensors cost CPUs more than the work in them: the page faults.
+        buffer = compute_states.new_empty(min(size, len(states)), len(compute_weight))
+        scratch = upcast(buffer[:0]).new_empty(0 if fused else min(block, len(states)), vocab_size)
         loss = token_weights.new_zeros(())
         with torch.autocast(device, enabled=False):
             for start in range(0, len(states), size):
                 rows = slice(start, start + size)
                 chunk = compute_states[rows]
-                logits = buffer[: len(chunk)]  # (rows, vocab_size)
+                logits = buffer[: len(chunk)]  # (rows, vocab_size, or a little more)
                 # A CPU is twice as fast at this product (bfloat16) by some columns at a time.
                 for columns, part in zip(logits.split(some, dim=1), compute_weight.split(some), strict=True):
                     torch.mm(chunk, part.T, out=columns)
-                pieces = (tensor.split(block) for tensor in (logits, targets[rows, None], token_weights[rows, None]))
+                rows_of = logits[:, :vocab_size], targets[rows, None], token_weights[rows, None]
+                pieces = (tensor.split(block) for tensor in rows_of)
                 for piece, target, token_weight in zip(*pieces, strict=True):
                     if fused:
                         loss += fused(piece, target, token_weight)
@@ -132,10 +137,10 @@ class TokenLoss(torch.autograd.Function):
                 if needs_weight:
                     torch.mm(logits.T, chunk, out=product)
                     if grad_weight is not product:
-                        for first in range(0, len(weight), some):
-                            grad_weight[first : first + some] += upcast(product[first : first + some])
+                        for whole, part in zip(grad_weight.split(some), product.split(some), strict=True):
+                            whole += upcast(part)
         ctx.dtypes = states.dtype, weight.dtype
-        ctx.save_for_backward(grad_states, grad_weight)
+        ctx.save_for_backward(grad_states, None if grad_weight is None else grad_weight[:vocab_size])
         return loss
 
     @staticmethod

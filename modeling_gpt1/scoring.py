@@ -269,11 +269,11 @@ def score(
     head = model.get_output_embeddings()
     if head is None or not getattr(model.config, "is_causal", True):
         raise ValueError(f"surprisal is a causal language model's, and {type(model).__name__} is none")
-    before = _line_break(tokenizer) if first == "line-break" else []
+    before = line_break(tokenizer) if first == "line-break" else []
     encoded = encode_texts(tokenizer, texts)
     tokens, words = encoded.tokens, encoded.words
     ids = [before + row if row else [] for row in encoded.ids]
-    bits = _surprisals(model, head, ids, context, stride, batch_size)
+    bits = surprisals(model, head, ids, context, stride, batch_size)
     tokens["surprisal"] = np.concatenate([np.empty(0), *(row[len(before) :] for row in bits)])
     tokens["conditioned"] = (tokens["token_index"] > 0) | bool(before)
     words["surprisal"] = _sum_by_word(encoded, tokens["surprisal"])
@@ -284,18 +284,25 @@ def score(
     return table
 
 
-def _surprisals(
+@torch.inference_mode()
+def surprisals(
     model: PreTrainedModel,
     head: torch.nn.Module,
     ids: list[list[int]],
-    context: int | None,
-    stride: int | None,
-    batch_size: int,
+    context: int | None = None,
+    stride: int | None = None,
+    batch_size: int = 32,
+    starts: Sequence[int] | None = None,
 ) -> list[np.ndarray]:
-    """-log2 P of each token after those before it, `(tokens,)` of each text, in float64; NaN of the first."""
+    """
+    -log2 P of each token after those before it, `(tokens,)` of each text, in float64; NaN of the first, and of those
+    before the text's place in `starts`.
+    """
     bits = [np.full(len(row), np.nan) for row in ids]
     for outputs, windows in read_windows(model, ids, context, stride, batch_size):
-        places = [slice(max(window.first, 1), window.end) for window in windows]
+        places = [
+            slice(max(window.first, 1, 0 if starts is None else starts[window.text]), window.end) for window in windows
+        ]
         states = torch.cat(
             [
                 row[place.start - 1 - window.start : place.stop - 1 - window.start]  # (tokens, hidden_size)
@@ -326,7 +333,8 @@ def token_surprisals(head: torch.nn.Module, states: torch.Tensor, targets: torch
     return torch.cat(nats).double() / math.log(2)
 
 
-def _line_break(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+def line_break(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The token of a line break, which a text's first token may follow. Raises `ValueError` where there is none."""
     if LINE_BREAK not in tokenizer.get_vocab():
         raise ValueError(f"the tokenizer has no token {LINE_BREAK!r} for a line break before the first token")
     return [tokenizer.convert_tokens_to_ids(LINE_BREAK)]

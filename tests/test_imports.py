@@ -36,8 +36,9 @@ LAYERS = (
     {"hub_upload"},
     {f"modeling_gpt1.{name}" for name in ("cli", "__main__", "arguments")},
 )
-# What the flat files may import besides each other and the standard library.
+# What the flat files may import besides each other and the standard library, and a Space's app in their place.
 PUBLIC = {"torch", "transformers"}
+OF_A_SPACE = PUBLIC | {"gradio"}
 
 
 def modules_of(root: Path) -> dict[str, Path]:
@@ -139,6 +140,12 @@ def test_what_travels_to_the_hub_imports_only_what_is_there(flat_files):
     assert {f"{name}.py" for name in FLAT} == flat_files
     assert {f"modeling_gpt1.{name}" for name in FLAT} <= set(modules)
     assert strangers(modules) == []
+
+
+def test_what_travels_to_a_space_imports_only_what_is_there():
+    modules = modules_of(REPOSITORY)
+    names = {name.partition(".")[0] for name in imports_of("hub_upload.app", modules["hub_upload.app"])}
+    assert "gradio" in names and names <= OF_A_SPACE | sys.stdlib_module_names
 
 
 def test_every_module_has_its_layer():

@@ -14,28 +14,36 @@ from tokenization.write_aside import new_file
 
 
 # What `gpt1 analyze` knows: a module of this package, and what it measures
-ANALYSES = {"induction": "in-context copying: the loss on random tokens said twice, and the heads that look them up"}
+ANALYSES = {
+    "transfer": "how much each pre-trained layer is worth on a task (paper, figure 2, left)",
+    "zero-shot": "tasks without fine-tuning, over the checkpoints of a pre-training (paper, figure 2, right)",
+    "ablation": "without pre-training, without the auxiliary loss, and an LSTM in the transformer's place (table 5)",
+    "attention": "what each head looks at in a text",
+    "induction": "in-context copying: the loss on random tokens said twice, and the heads that look them up",
+}
 
 
 class Findings:
     """
-    What an analysis has found so far, in `NAME.json`.
+    What an analysis has found so far, in `NAME.json`, or about one of several tasks in `NAME-TASK.json`.
 
     Args:
         output_dir (`str` or path): where it is written; made if it is not there.
         name (`str`): the analysis.
         settings (`dict`): what the findings depend on.
+        task (`str`, *optional*): what they are about, where a table and a picture show several together.
 
     Raises:
         ValueError: `output_dir` holds findings of other settings, or none in a file of this name.
     """
 
-    def __init__(self, output_dir: str | os.PathLike, name: str, settings: dict[str, Any]):
-        self.path = Path(output_dir, f"{name}.json")
+    def __init__(self, output_dir: str | os.PathLike, name: str, settings: dict[str, Any], task: str | None = None):
+        self.folder, self.name = Path(output_dir), name
+        self.path = self.folder / f"{name if task is None else f'{name}-{task}'}.json"
         self.settings = json.loads(json.dumps(settings))
         self.found: dict[str, Any] = {}
         if self.path.is_file():
-            earlier = self._read()
+            earlier = _read(self.path)
             if earlier["settings"] != self.settings:
                 raise ValueError(
                     f"{self.path} was made with other settings, {earlier['settings']}: choose another --output_dir"
@@ -53,12 +61,17 @@ class Findings:
             self.found = found
         return self.found[key]
 
+    def of_tasks(self) -> dict[str, dict[str, Any]]:
+        """What `output_dir` holds of each task, `settings` and `found`, this one's among them."""
+        paths = sorted(self.folder.glob(f"{self.name}-*.json"))
+        return {path.stem.removeprefix(f"{self.name}-"): _read(path) for path in paths}
+
     def table(self, columns: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
         """Writes a Markdown table to `NAME.md`, and returns it."""
         lines = [list(columns), *([str(cell) for cell in row] for row in rows)]
         lines.insert(1, ["---"] * len(lines[0]))
         table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-        with new_file(self.path.with_suffix(".md")) as file:
+        with new_file(self.folder / f"{self.name}.md") as file:
             file.write_text(table, encoding="utf-8")
         return table
 
@@ -67,21 +80,28 @@ class Findings:
         try:
             from matplotlib.figure import Figure
         except ImportError:
-            print(f"no {self.path.stem}.png: matplotlib draws it, `pip install gpt1[plots]`", file=sys.stderr)
+            print(f"no {self.name}.png: matplotlib draws it, `pip install gpt1[plots]`", file=sys.stderr)
             return
         figure = Figure(layout="constrained")
         draw(figure)
-        with new_file(self.path.with_suffix(".png")) as file:
+        with new_file(self.folder / f"{self.name}.png") as file:
             figure.savefig(file, dpi=120, metadata={"Software": None})
 
-    def _read(self) -> dict[str, Any]:
-        try:
-            earlier = json.loads(self.path.read_text(encoding="utf-8"))
-        except ValueError:
-            earlier = None
-        if not isinstance(earlier, dict) or not {"settings", "found"} <= set(earlier):
-            raise ValueError(f"{self.path} holds no findings of an analysis: choose another --output_dir")
-        return earlier
+
+def short_name(model: str) -> str:
+    """A model's name without the way to it; that of a run's checkpoint, with the run."""
+    *_, run, last = ("", *Path(model).parts)
+    return f"{run}/{last}" if last.startswith("checkpoint-") else last
 
 
-__all__ = ["ANALYSES", "Findings"]
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        earlier = None
+    if not isinstance(earlier, dict) or not {"settings", "found"} <= set(earlier):
+        raise ValueError(f"{path} holds no findings of an analysis: choose another --output_dir")
+    return earlier
+
+
+__all__ = ["ANALYSES", "Findings", "short_name"]

@@ -11,7 +11,6 @@ References:
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +18,10 @@ import torch.nn.functional as F
 
 from ..loading import GPT1_MINI, checkpoint, load_checkpoint_model, load_config
 from ..modeling_gpt1 import GPT1ForCausalLM
-from . import Findings
+from . import Findings, short_name
+
+
+EXAMPLE = "--model gpt1-mini"
 
 
 @dataclass
@@ -62,7 +64,7 @@ def analyze(args: Arguments) -> str:
         ("model", "first time, nats", "second time, nats", "best head's score", "a head's that looks at all alike"),
         (
             (
-                _short(name),
+                short_name(name),
                 f"{found['first_loss']:.2f}",
                 f"{found['second_loss']:.2f}",
                 f"{max(map(max, found['scores'])):.3f}",
@@ -80,14 +82,8 @@ def _draw(figure: Any, measured: dict[str, dict[str, Any]]) -> None:
     for axes, (name, found) in zip(panels, measured.items(), strict=True):
         image = axes.imshow(found["scores"], vmin=0, vmax=1)
         losses = f"{found['first_loss']:.2f} to {found['second_loss']:.2f} nats"
-        axes.set(xlabel="head", ylabel="layer", title=f"{_short(name)}\n{losses}")
+        axes.set(xlabel="head", ylabel="layer", title=f"{short_name(name)}\n{losses}")
     figure.colorbar(image, ax=panels, label="induction score")
-
-
-def _short(name: str) -> str:
-    """A model's name without the way to it; that of a run's checkpoint, with the run."""
-    *_, run, last = ("", *Path(name).parts)
-    return f"{run}/{last}" if last.startswith("checkpoint-") else last
 
 
 def _measure(name: str, args: Arguments) -> dict[str, Any]:

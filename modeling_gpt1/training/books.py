@@ -181,16 +181,19 @@ class BookWindows(torch.utils.data.Dataset):
         seed: of the offsets and the order. None, to evaluate, for the windows in order, from each book's first token
             to its last: a book's last window begins where it is as long as the others, so that a mean over windows is
             one over tokens.
+        repeats (`float`, defaults to 0): the share of training windows in which a span of tokens is said again (see
+            [`repeat_span`]), which teaches a small model to look up what it has read.
 
     Attributes:
         tokens: how many each book has.
         tokens_per_word: how many a word between blanks has.
     """
 
-    def __init__(self, books: Dataset, length: int, seed: int | None = None):
+    def __init__(self, books: Dataset, length: int, seed: int | None = None, repeats: float = 0.0):
         self.books = books
         self.length = length
         self.seed = seed
+        self.repeats = repeats
         self.tokens = pc.list_value_length(books.data.column("input_ids")).to_numpy().astype(np.int64)
         self.tokens_per_word = float(self.tokens.sum() / sum(books["words"]))
         counts = np.maximum(self.tokens // length, 1) if seed is not None else -(-self.tokens // length)
@@ -199,6 +202,7 @@ class BookWindows(torch.utils.data.Dataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Draws the offsets and the order of an epoch; `Trainer` calls it."""
+        self.epoch = epoch
         self.offsets = np.zeros_like(self.tokens)
         self.order = np.arange(len(self))
         if self.seed is not None:
@@ -216,4 +220,20 @@ class BookWindows(torch.utils.data.Dataset):
         start = self.offsets[book] + (window - self.first[book]) * self.length
         start = max(min(start, self.tokens[book] - self.length), 0)
         ids = self.books.data.fast_slice(book, 1)["input_ids"].chunk(0).flatten().slice(start, self.length)
-        return {"input_ids": ids.to_numpy().astype(np.int64)}
+        ids = ids.to_numpy().astype(np.int64)
+        if self.repeats and self.seed is not None:
+            random = np.random.default_rng((self.seed, self.epoch, window))
+            if random.random() < self.repeats:
+                repeat_span(ids, random)
+        return {"input_ids": ids}
+
+
+def repeat_span(ids: np.ndarray, random: np.random.Generator, shortest: int = 16) -> None:
+    """Says a span of a window again, in place of what stood somewhere after it; of any length, at any distance."""
+    longest = len(ids) // 2
+    if longest < shortest:
+        return
+    length = random.integers(shortest, longest + 1)
+    first = random.integers(len(ids) - 2 * length + 1)
+    again = random.integers(first + length, len(ids) - length + 1)
+    ids[again : again + length] = ids[first : first + length]

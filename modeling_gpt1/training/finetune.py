@@ -8,6 +8,7 @@ gpt1 finetune --task sst2 --train_file train.csv --validation_file validation.cs
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +56,7 @@ from .tasks import REGRESSION_METRICS, TASKS, Task
 # validation sets, with one seed.
 MINI_RECIPES: dict[type[GPT1TaskModel], dict[str, Any]] = {
     GPT1ForSequenceClassification: {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4},
-    GPT1ForEntailment: {"learning_rate": 3e-4, "warmup_steps": 0.1, "num_train_epochs": 10},
+    GPT1ForEntailment: {"learning_rate": 3e-4, "warmup_steps": 0.1, "num_train_epochs": 8},
     GPT1ForSimilarity: {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 6},
     GPT1ForMultipleChoice: {
         "learning_rate": 2e-4,
@@ -195,10 +196,18 @@ def recipe(task: str, model: str | None = None, config: str | None = None) -> di
     return MINI_RECIPES[TASKS[task].head] if mini and task in TASKS else {}
 
 
-def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> dict[str, float]:
+def finetune(
+    task_args: TaskArguments,
+    training_args: FinetuningArguments,
+    prepare: Callable[[GPT1TaskModel], None] | None = None,
+) -> dict[str, float]:
     """
     Fine-tunes a model on a task and writes it, its tokenizer, `all_results.json` and, for a model card, `card.json` to
     `output_dir`.
+
+    Args:
+        task_args, training_args: the task and its data, the model, and how it is trained.
+        prepare: what to do to the loaded model before it is trained, in place.
 
     Returns:
         `dict[str, float]`: the metrics of every split, as in `all_results.json`.
@@ -248,6 +257,8 @@ def finetune(task_args: TaskArguments, training_args: FinetuningArguments) -> di
     model = load_model(task_args.model, task, config, tokenizer, labels)
     if task_args.lm_coef is not None:
         model.config.lm_coef = task_args.lm_coef
+    if prepare is not None:
+        prepare(model)
     # The head smooths: Trainer would take the labels from it, and with them the auxiliary loss.
     model.config.label_smoothing = training_args.label_smoothing_factor
     model.config.validate()

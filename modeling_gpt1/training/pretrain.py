@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from accelerate.utils import gather
 from torch.distributed.tensor import DTensor, distribute_tensor
 from tqdm.auto import tqdm
 from transformers import (
@@ -117,6 +118,10 @@ class CorpusArguments(TableArguments):
             "fine-tuning: 0 learns more from text that is seen only once."
         },
     )
+    repeats: float = field(
+        default=0.0,
+        metadata={"help": "Share of the windows in which a span is said again: teaches a small model to look back."},
+    )
     text_column: str = field(default="text", metadata={"help": "The column of tables and data sets."})
     encoding_errors: Literal["strict", "replace"] = field(
         default="strict",
@@ -129,6 +134,8 @@ class CorpusArguments(TableArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not 0 <= self.repeats <= 1:
+            raise ValueError(f"--repeats must lie in [0, 1], got {self.repeats}")
         self.model = self.model and checkpoint(self.model)
         self.tokenizer = self.tokenizer and checkpoint(self.tokenizer)
 
@@ -159,9 +166,6 @@ class PretrainingArguments(RunArguments):
         default="sequential", metadata={"help": "sequential: in the order of the data set, which is a random one."}
     )
     prediction_loss_only: bool = field(default=True, metadata={"help": "Whether an evaluation takes the loss alone."})
-    include_num_input_tokens_seen: str = field(
-        default="non_padding", metadata={"help": "Whether to count and log the tokens: all, non_padding or no."}
-    )
 
 
 def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) -> dict[str, float]:
@@ -203,7 +207,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
             for paths in (corpus_args.corpus, corpus_args.validation_corpus)
         )
     seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
-    windows = BookWindows(books, length, seed=seed)
+    windows = BookWindows(books, length, seed=seed, repeats=corpus_args.repeats)
     if held_out is None:
         training_args.eval_strategy = "no"
     elif seen := in_both(books, held_out):
@@ -306,16 +310,37 @@ class WindowCollator(DataCollatorForLanguageModeling):
 
 
 class PretrainingTrainer(MuonTrainer):
-    """`Trainer` that never holds all logits, and logs perplexities beside the loss of an evaluation."""
+    """
+    `Trainer` that never holds all logits, and logs the tokens that it has read and, beside the loss of an evaluation,
+    perplexities. Trainer's own count (`include_num_input_tokens_seen`) waits for the device at every step.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._new_tokens = torch.zeros(1, dtype=torch.int64, device=self.args.device)  # since the last count
 
     def compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any], *args, **kwargs) -> Any:
+        if model.training:
+            mask = inputs.get("attention_mask")
+            self._new_tokens += inputs["input_ids"].numel() if mask is None else mask.sum()
         return super().compute_loss(model, {**inputs, "skip_logits": True}, *args, **kwargs)
+
+    def count_tokens(self) -> int:
+        """How many tokens the run has read, on all devices, padding not counted."""
+        self.state.num_input_tokens_seen += int(gather(self._new_tokens).sum())
+        self._new_tokens.zero_()
+        return self.state.num_input_tokens_seen
 
     def log(self, logs: dict[str, float], *args, **kwargs) -> None:
         if "eval_loss" in logs:
             logs["eval_perplexity"] = perplexity(logs["eval_loss"])
             logs["eval_word_perplexity"] = perplexity(logs["eval_loss"] * self.eval_dataset.tokens_per_word)
+        logs["num_input_tokens_seen"] = self.count_tokens()
         super().log(logs, *args, **kwargs)
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        self.count_tokens()  # a checkpoint's state goes on from it
+        super().save_model(*args, **kwargs)
 
 
 def perplexity(loss: float) -> float:

@@ -3,11 +3,16 @@
 import ast
 import json
 import re
+from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 import yaml
 
+import hub_upload
 from hub_upload.model_card import make_card, read_facts
+from hub_upload.space import write_space
+from modeling_gpt1 import GPT1Model
 from modeling_gpt1.cli import _recorded
 from tokenization import GPT1Tokenizer, markdown
 from tokenization.report import write_card
@@ -127,6 +132,57 @@ def test_the_card_of_a_tokenizer_too(tmp_path, name):
     assert len(outside.split("\n")) == len(plain.split("\n"))
     (row,) = [line for line in outside.split("\n") if line.startswith("| last merge ")]
     assert len(re.findall(r"(?<!\\)\|", row)) == 3
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_space_holds_names_as_names(tmp_path, name):
+    config = {"architectures": ["GPT1ForSequenceClassification"], "id2label": {"0": name, "1": "b"}, "auto_map": {}}
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    texts = {
+        repo_id: {
+            path.name: path.read_text(encoding="utf-8")
+            for path in write_space(tmp_path, tmp_path, repo_id, tmp_path / str(number)).values()
+        }
+        for number, repo_id in enumerate((name, "user/plain"))
+    }
+    hostile, plain = texts[name], texts["user/plain"]
+    assert hostile["app.py"] == plain["app.py"] == (Path(hub_upload.__file__).parent / "app.py").read_text("utf-8")
+    assert json.loads(hostile["model.json"]) == json.loads(plain["model.json"]) | {"model": name}
+    _, front, body = re.split(r"^---\n", hostile["README.md"], maxsplit=2, flags=re.M)
+    _, plain_front, plain_body = plain["README.md"].split("---\n")
+    front = yaml.safe_load(front)
+    assert front.keys() == yaml.safe_load(plain_front).keys()
+    assert front["license"] == "mit" and front["models"] == [name] and front["app_file"] == "app.py"
+    assert body == plain_body.replace("`user/plain`", markdown.code(name))
+
+
+class Tags(HTMLParser):
+    """The elements of some markup, and its text."""
+
+    def __init__(self, markup: str):
+        super().__init__()
+        self.elements, self.text = [], ""
+        self.feed(markup)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, *(name for name, _ in attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_page_holds_names_as_names(tiny_config, name):
+    gr = pytest.importorskip("gradio", reason="the page needs gradio")
+    from hub_upload.app import App, page, picture
+
+    model = GPT1Model(tiny_config(num_hidden_layers=1))
+    blocks = page(App(model, None, "GPT1Model"), name).blocks.values()
+    (heading,) = [block.value for block in blocks if isinstance(block, gr.HTML) and block.value]
+    assert (Tags(heading).elements, Tags(heading).text) == ([("h1",)], name)
+    hostile, plain = (Tags(picture([each, "b</w>"], [[1.0, 0.0], [0.5, 0.5]])) for each in (name, "plain"))
+    assert hostile.elements == plain.elements and name[:12].split("\x00")[0] in hostile.text
 
 
 @pytest.mark.parametrize("text", ["a`b``c", "`", "``", "a\nb", "", "````"])

@@ -280,11 +280,11 @@ def test_a_space_is_shown_and_made_once(hub, folder, capsys):
     assert f"\n{hub.url}/spaces/user/model\n" in capsys.readouterr().out
     space = hub.repo(kind="spaces")
     assert space.sdk == "gradio" and len(space.log) == 2
-    compile(space.files()["app.py"], "app.py", "exec")
+    assert json.loads(space.files()["model.json"]) == {
+        "model": "user/model",
+        "head": "GPT1ForSequenceClassification",
+        "trust_remote_code": True,
+    }
     assert b"models:\n- user/model\n" in space.files()["README.md"]
     assert cli.main(arguments) == 0
     assert len(space.log) == 2 and len(hub.repo().log) == 2
-    (folder / "config.json").write_text('{"architectures": ["GPT1Model"]}')
-    assert cli.main(arguments) == 1
-    assert "no task of its own" in capsys.readouterr().err
-    assert len(hub.repo().log) == 2

@@ -415,3 +415,22 @@ def test_compiles_whole(model):
     ids = torch.randint(VOCABULARY, (2, 12))
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(ids, use_cache=False).logits, model(ids).logits)
+
+
+def test_a_compiled_pass_without_padding_leaves_the_mask_to_the_kernel(model, monkeypatch):
+    masks = []
+
+    def kernel(query, key, value, attn_mask=None, **options):
+        masks.append((attn_mask, options["is_causal"]))
+        return attention(query, key, value, attn_mask=attn_mask, **options)
+
+    attention = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", kernel)
+    model = copy.deepcopy(model).float()
+    model.set_attn_implementation("sdpa")
+    ids = torch.randint(VOCABULARY, (2, 12))
+    expected = model(ids, use_cache=False).logits
+    masks.clear()
+    compiled = torch.compile(model, backend="eager")(ids, use_cache=False).logits
+    assert set(masks) == {(None, True)}
+    torch.testing.assert_close(compiled, expected)

@@ -194,6 +194,26 @@ def test_windows_are_contiguous_in_one_book_and_change_with_the_epoch(encoded):
     assert not np.array_equal(epochs[0], [other[index]["input_ids"] for index in range(len(other))])
 
 
+def test_a_share_of_the_windows_says_a_span_again(tmp_path, tokenizer):
+    words = [f"w{number}" for number in range(40_000)]  # of which none occurs twice
+    (tmp_path / "book.txt").write_text(" ".join(words))
+    books = encode_books([tmp_path / "book.txt"], tokenizer, cache_dir=str(tmp_path / "cache"))
+    plain, repeated = (BookWindows(books, 256, seed=7, repeats=share) for share in (0.0, 0.25))
+    changed = 0
+    for index in range(len(plain)):
+        before, after = plain[index]["input_ids"], repeated[index]["input_ids"]
+        where = np.flatnonzero(before != after)
+        if not len(where):
+            continue
+        changed += 1
+        start, length = where[0], where[-1] + 1 - where[0]
+        earlier = np.lib.stride_tricks.sliding_window_view(before[:start], length)
+        assert 8 <= length <= 128 and (earlier == after[start : start + length]).all(1).any()
+    assert 0.15 < changed / len(plain) < 0.35
+    again = BookWindows(books, 256, seed=7, repeats=0.25)
+    assert all(np.array_equal(again[index]["input_ids"], repeated[index]["input_ids"]) for index in range(9))
+
+
 def test_held_out_windows_hold_every_token_in_order_and_are_alike_long(encoded):
     windows = BookWindows(encoded, 32)
     start = 0
