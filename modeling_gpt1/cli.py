@@ -59,37 +59,44 @@ def _peek(arguments: Sequence[str], **flags: str | None) -> dict[str, Any]:
 
 def _finetune(arguments: Sequence[str]) -> None:
     from .training.finetune import FinetuningArguments, TaskArguments, finetune, recipe
+    from .training.report import quiet
 
     settings = recipe(**_peek(arguments, task=None, model=None, config=None))
     task_args, training_args = _parse("finetune", (TaskArguments, FinetuningArguments), arguments, settings)
-    if task_args.seeds == 1:
-        finetune(task_args, training_args)
-        _publish(training_args)
-        return
-    from .training.seeds import finetune_seeds
+    with quiet(training_args.verbose):
+        if task_args.seeds == 1:
+            finetune(task_args, training_args)
+            _publish(training_args)
+            return
+        from .training.seeds import finetune_seeds
 
-    for run in finetune_seeds(task_args, training_args):
-        _publish(run)
+        for run in finetune_seeds(task_args, training_args):
+            _publish(run)
 
 
 def _pretrain(arguments: Sequence[str]) -> None:
     from .training.pretrain import RECIPES, CorpusArguments, PretrainingArguments, pretrain
+    from .training.report import quiet
 
     dataclasses = (CorpusArguments, PretrainingArguments)
     # A configuration brings settings of its own, which the flags beside it override.
     recipe = RECIPES.get(_peek(arguments, config=CorpusArguments.config)["config"], {})
     corpus_args, training_args = _parse("pretrain", dataclasses, arguments, recipe)
-    pretrain(corpus_args, training_args)
-    _publish(training_args, command=_recorded("pretrain", arguments))
+    with quiet(training_args.verbose):
+        pretrain(corpus_args, training_args)
+        _publish(training_args, command=_recorded("pretrain", arguments))
 
 
 def _publish(args: "RunArguments", **facts: Any) -> None:
-    """The model card of a run that has ended, and the push that `--push_to_hub` asks for."""
+    """The model card of a run that has ended, where its files are, and the push that `--push_to_hub` asks for."""
     from hub_upload import push, write_model_card
+
+    from .training.report import files_list
 
     if args.process_index != 0:
         return
     write_model_card(args.output_dir, **facts)
+    print(files_list(args.output_dir))
     if args.push_to_hub:  # what Trainer has pushed meanwhile lacks the results and the card
         name = args.hub_model_id or Path(args.output_dir).absolute().name
         push(args.output_dir, name, private=args.hub_private_repo, revision=args.hub_revision)

@@ -270,7 +270,9 @@ class GPT1Config(PreTrainedConfig):
             raise ValueError(f"lm_coef must be at least 0, got {self.lm_coef}")
 
     @classmethod
-    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict[str, Any], dict[str, Any]]:
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         """As in transformers; a configuration of model type `openai-gpt` is translated to this one's fields."""
         config_dict, kwargs = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if config_dict.get("model_type") == "openai-gpt":

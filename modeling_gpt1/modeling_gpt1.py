@@ -160,11 +160,12 @@ class GPT1Layer(GradientCheckpointingLayer):
         past_key_values: Cache | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> torch.Tensor:
+        normed = self.attn_norm(hidden_states) if self.pre_norm else hidden_states
+        # By name, as what wraps an attention looks for them
+        attended, _ = self.self_attn(normed, attention_mask=attention_mask, past_key_values=past_key_values, **kwargs)
         if self.pre_norm:
-            attended, _ = self.self_attn(self.attn_norm(hidden_states), attention_mask, past_key_values, **kwargs)
             hidden_states = hidden_states + self.dropout(attended)
             return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
-        attended, _ = self.self_attn(hidden_states, attention_mask, past_key_values, **kwargs)
         hidden_states = self.attn_norm(hidden_states + self.dropout(attended))
         return self.mlp_norm(hidden_states + self.dropout(self.mlp(hidden_states)))
 
@@ -355,12 +356,8 @@ class GPT1Model(GPT1PreTrainedModel):
         # transformers makes one whenever a graph is compiled, with which attention takes twice the time
         if packed or not all_seen or window is not None or self.config._attn_implementation != "sdpa":
             create_mask = create_causal_mask if window is None else create_sliding_window_causal_mask
-            causal_mask = create_mask(
-                config=self.config,
-                inputs_embeds=inputs_embeds,
-                attention_mask=None if all_seen else attention_mask,
-                past_key_values=past_key_values,
-                position_ids=position_ids,
+            causal_mask = create_mask(  # by position: the cache's name differs between versions of transformers
+                self.config, inputs_embeds, None if all_seen else attention_mask, past_key_values, position_ids
             )
         if position_ids is None:
             if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:

@@ -4,6 +4,7 @@ directions.
 """
 
 import re
+from typing import Any
 
 import torch
 import transformers
@@ -80,7 +81,7 @@ def has_linear_choice_head(config_dict: dict) -> bool:
     return same and not config_dict.get("summary_activation")
 
 
-def read_openai_gpt(name_or_path: str, config_dict: dict, head: str, **hub_kwargs) -> dict[str, torch.Tensor]:
+def read_openai_gpt(name_or_path: str, config_dict: dict, head: str, **hub_kwargs: Any) -> dict[str, torch.Tensor]:
     """
     The parameters of an openai-gpt checkpoint, whatever files it is in, under this package's names.
 

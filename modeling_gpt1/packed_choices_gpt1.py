@@ -107,14 +107,9 @@ class PackedChoices:
             key_segment = self.segments[batch_idx, kv_idx]
             return (key_segment == 0) | (key_segment == self.segments[batch_idx, q_idx])
 
-        return create_causal_mask(
-            config=config,
-            # whose shape, dtype and device are all that is read of it
-            inputs_embeds=torch.empty(*self.segments.shape, 0, dtype=dtype, device=self.segments.device),
-            attention_mask=self.segments >= 0,
-            past_key_values=None,
-            and_mask_function=sees,
-        )
+        # embeddings whose shape, dtype and device are all that is read of them; no cache
+        embeds = torch.empty(*self.segments.shape, 0, dtype=dtype, device=self.segments.device)
+        return create_causal_mask(config, embeds, self.segments >= 0, None, and_mask_function=sees)
 
     def extract_states(self, states: torch.Tensor) -> torch.Tensor:
         """The states `(batch, choices, hidden_size)` at the last token of each choice."""

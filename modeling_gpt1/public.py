@@ -2,7 +2,7 @@
 
 import transformers
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-from transformers.utils import is_peft_available
+from transformers.utils.import_utils import is_peft_available
 
 from tokenization import GPT1Tokenizer
 

@@ -29,7 +29,7 @@ FLAT = {
 LAYERS = (
     {"tokenization"},
     {f"modeling_gpt1.{name}" for name in FLAT},
-    {f"modeling_gpt1.{name}" for name in ("loading", "convert", "processor", "adapters")},
+    {f"modeling_gpt1.{name}" for name in ("loading", "convert", "processor", "adapters", "lens")},
     {f"modeling_gpt1.{name}" for name in ("training", "inference", "submission", "scoring", "analysis", "info")},
     {"modeling_gpt1.public"},
     {"modeling_gpt1"},  # `__init__.py`, with the public names

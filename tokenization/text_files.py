@@ -95,8 +95,7 @@ def _likely(raw: bytes) -> str:
     # Of languages in Latin letters, most bytes beyond ASCII stand alone
     runs = re.findall(rb"[\x80-\xff]+", raw)
     if 2 * sum(len(run) == 1 for run in runs) >= sum(map(len, runs)):
-        names = ("cp1252", "latin-1")
-        return f"likely {next(name for name in names if _decodes(raw, name))}: give --encoding"
+        return f"likely {next(name for name in ('cp1252', 'latin-1') if _decodes(raw, name))}: give --encoding"
     names = [name for name in ("shift_jis", "gb18030", "euc_kr", "cp1251") if _decodes(raw, name)]
     return f"likely {' or '.join(names) or 'no text'}: give --encoding"
 

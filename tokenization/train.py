@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 
 from . import english
@@ -138,7 +138,7 @@ def count_words(texts: Iterable[str], show_progress: bool = False) -> tuple[Coun
     return words, size
 
 
-def _normalize(rules, stretches: list[str]) -> str:
+def _normalize(rules: normalizers.Normalizer, stretches: list[str]) -> str:
     """The words of `stretches`, between blanks; lone surrogates, which UTF-8 cannot hold, become U+FFFD as in ftfy."""
     text = " ".join(stretches)
     try:
@@ -179,8 +179,10 @@ def _merges(
     tokenizer.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
     tokenizer.train_from_iterator(_repeated(words, set(alphabet)), trainer)
     learned = json.loads(tokenizer.to_str())["model"]["merges"]
-    pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in learned]
-    return pairs[:num_merges]  # two merges may give one symbol; the trainer counts symbols
+    pairs = [(merge.split(" ") if isinstance(merge, str) else merge) for merge in learned]
+    return [
+        (left, right) for left, right in pairs[:num_merges]
+    ]  # two merges may give one symbol; the trainer counts symbols
 
 
 def _repeated(words: Counter[str], known: set[str]) -> Iterator[list[str]]:

@@ -43,9 +43,10 @@ from ..modeling_gpt1 import (
 )
 from .data import complete_rows, encode, find_columns, unknown_share
 from .labels import Labels
-from .metrics import TaskMetrics, class_report, write_class_report
+from .metrics import METRICS, TaskMetrics, class_report, write_class_report
 from .optimization import MuonTrainer, OriginalTrainer
 from .paper import add_paper
+from .report import figures_table, model_line
 from .run import RunArguments, save_facts, save_results, train
 from .sources import labelled_splits, read_splits
 from .tasks import REGRESSION_METRICS, TASKS, Task
@@ -267,7 +268,8 @@ def finetune(
         for name, split in splits.items()
     }
     labels.warn(numbers["train"], splits["train"].name, open_task=task.regression is None)
-    return _train(task_args, training_args, task, model, tokenizer, labels, metrics, encoded)
+    names = {name: split.name for name, split in splits.items()}
+    return _train(task_args, training_args, task, model, tokenizer, labels, metrics, encoded, names)
 
 
 def known_labels(config: GPT1Config) -> list[str] | None:
@@ -302,6 +304,7 @@ def _train(
     labels: Labels,
     metrics: TaskMetrics,
     encoded: dict[str, Dataset],
+    names: dict[str, str],
 ) -> dict[str, float]:
     if "validation" not in encoded:
         training_args.eval_strategy = "no"
@@ -322,6 +325,9 @@ def _train(
     )
     unknown = {split: unknown_share(rows, tokenizer, f"the {split} data") for split, rows in encoded.items()}
     if trainer.is_world_process_zero():
+        print(f"{task_args.task}: {model_line(task_args.model, task_args.config, model.num_parameters())}")
+        for split, rows in encoded.items():
+            print(f"{'learns from' if split == 'train' else 'measured on'} {len(rows):,} rows of {names[split]}")
         print(labels.summary(encoded["train"]["labels"][:]))
     results = {"train": train(trainer) | {"train_samples": len(encoded["train"])}}
     for split in (split for split in encoded if split != "train"):
@@ -329,13 +335,13 @@ def _train(
     for split, share in unknown.items():
         prefix = split.replace("validation", "eval")
         results[prefix][f"{prefix}_unk_share"] = share
-    table, caveat = add_paper(task, results)
+    caveat = add_paper(task, results)
     figures = save_results(trainer, results)
-    if table:
+    if caveat:
         figures["paper_caveat"] = caveat
         trainer.save_metrics("paper", {"paper_caveat": caveat})
-        if trainer.is_world_process_zero():
-            print(table, caveat, sep="\n")
+    if trainer.is_world_process_zero():
+        print(*filter(None, (figures_table(results, METRICS), caveat)), sep="\n")
     save_facts(
         trainer,
         task=task_args.task,

@@ -76,12 +76,12 @@ class TaskMetrics(evaluate.Metric):
         )
 
     def _compute(self, predictions: list, references: list) -> dict[str, float]:
-        predictions, references = np.asarray(predictions), np.asarray(references)
-        return {name: float(self.measures[name](references, predictions)) for name in self.names}
+        pair = np.asarray(references), np.asarray(predictions)
+        return {name: float(self.measures[name](*pair)) for name in self.names}
 
     def of_logits(self, evaluated: EvalPrediction) -> dict[str, float]:
         """What `Trainer` calls: logits of shape `(examples, labels or choices)`, labels of shape `(examples,)`."""
-        logits = evaluated.predictions
+        logits = np.asarray(evaluated.predictions)
         predictions = logits.squeeze(-1) if self.regression else logits.argmax(-1)
         return self.compute(predictions=predictions, references=evaluated.label_ids)
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from accelerate.utils import gather
 from torch.distributed.tensor import DTensor, distribute_tensor
+from tqdm.auto import tqdm
 from transformers import (
     DataCollatorForLanguageModeling,
     PreTrainedModel,
@@ -43,11 +44,17 @@ from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from .books import BookWindows, encode_books, in_both
 from .data import unknown_share
 from .optimization import MuonTrainer
+from .report import figures_table, model_line
 from .run import RunArguments, save_facts, save_results, train
 
 
 logger = logging.getLogger(__name__)
 
+PAPER_PERPLEXITY = 18.4  # section 4.1
+PAPER = (
+    f"The paper's perplexity, {PAPER_PERPLEXITY} per token, is that of 117 million parameters on BooksCorpus: it "
+    "compares with no other corpus, nor with other tokens."
+)
 # What the named configurations change in the arguments below: settings for a model that a GPU trains in minutes, and
 # for one that 2 cores train in hours.
 RECIPES: dict[str, dict[str, Any]] = {
@@ -217,12 +224,19 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     )
     read = {"train_tokens": int(windows.tokens.sum()), "train_books": len(books)}
     read["train_unk_share"] = unknown_share(books, tokenizer, "the corpus")
+    if trainer.is_world_process_zero():
+        print(f"pre-training: {model_line(corpus_args.model, corpus_args.config, model.num_parameters())}")
+        print(f"learns from {read['train_tokens']:,} tokens (books: {len(books):,}), in windows of {length}")
+        if held_out is not None:
+            print(f"measured on {trainer.eval_dataset.tokens.sum():,} tokens (books: {len(held_out):,})")
     results = {"train": train(trainer) | read}
     if held_out is not None:
         results["eval"] = trainer.evaluate() | {"eval_tokens": int(trainer.eval_dataset.tokens.sum())}
         results["eval"]["eval_unk_share"] = unknown_share(held_out, tokenizer, "the validation corpus")
         trainer.save_state()  # with the evaluation of what is saved
     figures = save_results(trainer, results)
+    if trainer.is_world_process_zero():
+        print(*filter(None, (figures_table(results), held_out is not None and PAPER)), sep="\n")
     samples = [entry["sample"] for entry in trainer.state.log_history if "sample" in entry]
     save_facts(
         trainer,
@@ -230,7 +244,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
         settings=settings(corpus_args, training_args, trainer, length),
         base_model=corpus_args.model,
         sample=samples[-1] if samples else None,
-        paper=("perplexity", 18.4),
+        paper=("perplexity", PAPER_PERPLEXITY),
     )
     return figures
 
@@ -382,7 +396,7 @@ class Sample(TrainerCallback):
         text = processing_class.decode(ids).strip()
         state.log_history.append({"sample": text, "step": state.global_step, "epoch": state.epoch})
         if state.is_world_process_zero:
-            logger.warning("step %d: %s", state.global_step, text)
+            tqdm.write(f"step {state.global_step}: {text}")
 
 
 def settings(

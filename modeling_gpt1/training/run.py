@@ -17,6 +17,7 @@ from accelerate.utils import gather, reduce
 from torch.distributed.tensor import DTensor
 from transformers import (
     PreTrainedModel,
+    PrinterCallback,
     ProgressCallback,
     Trainer,
     TrainerCallback,
@@ -30,6 +31,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..loading import is_finite
 from ..processor import has_fast_bfloat16
 from . import FACTS
+from .report import Progress
 
 
 try:
@@ -57,6 +59,11 @@ class RunArguments(TrainingArguments):
         metadata={
             "help": "Whether losses that are not finite are left out of what is logged; training stops at them."
         },
+    )
+    verbose: bool = field(
+        default=False,
+        kw_only=True,
+        metadata={"help": "Whether to show all that Trainer and the libraries log, as it comes."},
     )
     slow_bf16: bool = field(
         default=False,
@@ -202,6 +209,8 @@ class RunTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
+        if not self.args.verbose and any(self.pop_callback(each) for each in (ProgressCallback, PrinterCallback)):
+            self.add_callback(Progress)
         self.loss_of_run = LossOfRun()
         self.add_callback(self.loss_of_run)
         self._looks_at_once = self.args.device.type == "cpu" and self.args.world_size == 1
@@ -321,9 +330,10 @@ def train(trainer: Trainer) -> dict[str, float]:
 
 
 def save_results(trainer: Trainer, results: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Logs and writes each split's figures, together in `all_results.json`, and returns them as one dictionary."""
+    """Writes each split's figures, together in `all_results.json`, and returns them as one dictionary."""
     for split, figures in results.items():
-        trainer.log_metrics(split, figures)
+        if trainer.args.verbose:
+            trainer.log_metrics(split, figures)
         trainer.save_metrics(split, figures)
     return {name: value for figures in results.values() for name, value in figures.items()}
 

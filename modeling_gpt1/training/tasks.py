@@ -5,6 +5,7 @@ Figures are those of the paper's tables 2 to 4: test sets, in percent.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..modeling_gpt1 import (
     GPT1ForEntailment,
@@ -109,7 +110,7 @@ class Task:
 GLUE = ("CoLA", "SST-2", "MRPC", "QQP", "STS-B", "MNLI-m", "MNLI-mm", "QNLI", "RTE", "WNLI", "AX")
 
 
-def _glue(folder: str, more: dict[str, tuple[str, ...]] | None = None, **kwargs) -> Release:
+def _glue(folder: str, more: dict[str, tuple[str, ...]] | None = None, **kwargs: Any) -> Release:
     """GLUE's layout: the files of a task in a folder of its own, or alone; `more` are patterns besides."""
     names = {"train": "train.tsv", "validation": "dev.tsv", "test": "test.tsv"}
     files = {split: (f"{folder}/{name}", name) + (more or {}).get(split, ()) for split, name in names.items()}

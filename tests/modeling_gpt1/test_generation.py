@@ -4,7 +4,13 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import CompileConfig, DynamicCache, TextIteratorStreamer
+from transformers import (
+    CompileConfig,
+    ContinuousBatchingConfig,
+    DynamicCache,
+    GenerationConfig,
+    TextIteratorStreamer,
+)
 
 from modeling_gpt1 import GPT1ForCausalLM
 from modeling_gpt1.generation_gpt1 import GrowingLayer
@@ -187,3 +193,7 @@ def test_every_way_gives_what_a_single_run_gives(tiny_config, spread):
     assert model.generate(longer, attention_mask=mask, **options)[1:, 3:].tolist() == expected
     beams = model.generate(ids, num_beams=4, **options).tolist()
     assert model.generate(longer, attention_mask=mask, num_beams=4, **options)[1:, 3:].tolist() == beams
+    room = ContinuousBatchingConfig(num_blocks=8, max_batch_tokens=64)  # by default, all memory that is free
+    prompts = [ids[0].tolist(), longer[0].tolist()]
+    answers = model.generate_batch(prompts, GenerationConfig(eos_token_id=-1, **options), room)
+    assert [prompts[0] + answers["req_0"].generated_tokens] == expected

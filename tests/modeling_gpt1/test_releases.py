@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
@@ -13,7 +14,9 @@ from modeling_gpt1 import GPT1Config
 from modeling_gpt1.cli import main
 from modeling_gpt1.training.data import Columns, Split, choices_of, complete_rows, find_columns
 from modeling_gpt1.training.labels import Labels
+from modeling_gpt1.training.metrics import METRICS
 from modeling_gpt1.training.paper import add_paper
+from modeling_gpt1.training.report import figures_table
 from modeling_gpt1.training.sources import labelled_splits, read_splits
 from modeling_gpt1.training.tasks import TASKS
 from tokenization import GPT1Tokenizer
@@ -385,8 +388,8 @@ def test_one_command_fine_tunes_and_one_predicts(release, tiny, tmp_path, capfd,
     printed = capfd.readouterr().out
     metric, figure = TASKS[task].paper
     assert results[f"eval_{metric}_in_paper"] == pytest.approx(figure / 100)
-    assert results[f"eval_{metric}"] is not None and "paper_caveat" in results
-    assert printed.rstrip().endswith(results["paper_caveat"]) and f"{figure:.1f}\n" in printed
+    row = rf"^validation +{metric.replace('_', ' ')} +{100 * results[f'eval_{metric}']:.1f} % +{figure:.1f} %$"
+    assert re.search(row, printed, re.MULTILINE) and f"{results['paper_caveat']}\n" in printed
     for part, published in TASKS[task].paper_parts.items():
         assert results[f"eval_{part}_{metric}_in_paper"] == pytest.approx(published / 100)
         assert results[f"eval_{part}_samples"] == len(EXPECTED[name][f"validation_{part}"])
@@ -473,12 +476,16 @@ def test_a_caveat_of_the_task_stands_beside_its_figure():
         "eval": {"eval_accuracy": 0.5},
         "test_other": {"test_other_accuracy": 0.5},
     }
-    table, caveat = add_paper(TASKS["qnli"], results)
+    caveat = add_paper(TASKS["qnli"], results)
     assert results["eval"] == {"eval_accuracy": 0.5, "eval_accuracy_in_paper": 0.881}
     assert results["test_other"] == {"test_other_accuracy": 0.5}
-    assert table.splitlines()[1].split() == ["eval", "accuracy", "50.0", "88.1"] and len(table.splitlines()) == 2
+    assert [line.split() for line in figures_table(results, METRICS).splitlines()] == [
+        ["here", "paper"],
+        ["validation", "accuracy", "50.0", "%", "88.1", "%"],
+        ["test_other", "accuracy", "50.0", "%"],
+    ]
     assert "test sets" in caveat and "first version" in caveat
-    assert add_paper(TASKS["classification"], {"eval": {"eval_accuracy": 0.5}}) == ("", "")
+    assert add_paper(TASKS["classification"], {"eval": {"eval_accuracy": 0.5}}) == ""
 
 
 def test_several_seeds_give_median_and_range(release, tiny, tmp_path, capfd, one_thread):

@@ -15,6 +15,8 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import parametrize
+from transformers import AutoModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM, GPT1ForMultipleChoice, GPT1ForSequenceClassification
 from modeling_gpt1.losses_gpt1 import is_plain
@@ -220,3 +222,39 @@ def test_partitioned_parameters(build, model_class):
         module.register_forward_hook(release)
     with torch.no_grad():
         torch.testing.assert_close(loss_of(model), expected)
+
+
+def test_an_engine_runs_the_layers_with_an_attention_of_its_own(tiny_config, spread, monkeypatch):
+    """
+    What vLLM's backend for transformers asks of a model on one device: it puts several texts into one row, gives the
+    embeddings and positions, registers its attention under a name, and finds the state that belongs to a layer among
+    the keyword arguments, which have to come through.
+    """
+
+    def engine(module, query, key, value, attention_mask, scaling=None, attention_instances=None, **kwargs):
+        assert attention_mask is None and module.is_causal
+        mask = attention_instances[module.layer_idx]
+        output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling)
+        return output.transpose(1, 2).flatten(0, 1).flatten(1), None  # (tokens, hidden_size)
+
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "engine", engine)
+    config = tiny_config()
+    expected = spread(AutoModel.from_config(config)).eval()
+    config = copy.deepcopy(config)
+    config._attn_implementation = "engine"
+    model = AutoModel.from_config(config).eval()
+    model.load_state_dict(expected.state_dict())
+    assert model.is_backend_compatible()
+
+    texts = [torch.randint(1, 90, (1, length)) for length in (5, 9)]
+    causal = torch.block_diag(*(torch.ones(text.shape[1], text.shape[1]).tril() for text in texts)).bool()
+    got = model(
+        input_ids=None,
+        inputs_embeds=model.get_input_embeddings()(torch.cat(texts, 1)),
+        position_ids=torch.cat([torch.arange(text.shape[1]) for text in texts])[None],
+        use_cache=False,
+        attention_instances=dict.fromkeys(range(config.num_hidden_layers), causal),
+        return_dict=False,
+    )[0]
+    states = torch.cat([expected(text).last_hidden_state for text in texts], 1)
+    torch.testing.assert_close(got, states, atol=1e-5, rtol=1e-5)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokenization.corpus import read_books
@@ -232,6 +232,7 @@ def test_blocks_are_whole_lines_of_the_text(tmp_path, monkeypatch):
 CELLS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"), max_size=12)
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.lists(CELLS.filter(str.strip), min_size=2, max_size=2), min_size=1, max_size=6))
 @pytest.mark.parametrize("delimiter, name", [(",", "data.csv"), (";", "data.csv"), ("\t", "data.tsv")])
 def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, rows, delimiter, name):
@@ -244,6 +245,7 @@ def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, rows, delimit
     assert [list(row) for row in zip(*columns.values(), strict=True)] == rows
 
 
+@settings(deadline=None)
 @given(rows=st.lists(st.lists(CELLS.filter(str.strip), min_size=2, max_size=2), min_size=1, max_size=6))
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_what_is_written_is_read_back(tmp_path_factory, rows, kind):
