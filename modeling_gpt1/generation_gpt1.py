@@ -113,6 +113,7 @@ class GPT1GenerationMixin(GenerationMixin):
         inputs_embeds: torch.FloatTensor | None = None,
         is_first_iteration: bool = False,
         window_keep: float = 0.5,
+        cache: DynamicCache | None = None,  # what transformers calls past_key_values from 5.24 on
         **kwargs,
     ) -> dict:
         """
@@ -125,6 +126,7 @@ class GPT1GenerationMixin(GenerationMixin):
         """
         if not 0 < window_keep < 1:
             raise ValueError(f"window_keep is the part of a window that is kept, between 0 and 1, not {window_keep}")
+        past_key_values = past_key_values if cache is None else cache
         limit = self.config.max_position_embeddings
         whole = attention_mask if attention_mask is not None else kwargs.get("position_ids")
         length = (input_ids if whole is None else whole).shape[1]  # of embeddings and ids
@@ -165,7 +167,7 @@ class GPT1GenerationMixin(GenerationMixin):
         super()._prepare_cache_for_generation(
             generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
         )
-        cache = model_kwargs.get("past_key_values")
+        cache = model_kwargs.get("cache", model_kwargs.get("past_key_values"))  # before transformers 5.24
         if type(cache) is DynamicCache and not cache.offloading:
             cache.layers = growing_layers(self.config)
 

@@ -326,6 +326,8 @@ class GPT1Model(GPT1PreTrainedModel):
                 `config.max_position_embeddings`, a token id outside the vocabulary (on CPU), or `output_attentions` of
                 an attention other than `"eager"`.
         """
+        if isinstance(kwargs.get("cache"), Cache):  # its name from transformers 5.24 on
+            past_key_values = kwargs.pop("cache")
         if not torch.compiler.is_compiling():
             refuse_unknown(kwargs)
             for end in as_list(self.config.eos_token_id) if self.training and input_ids is not None else ():
@@ -467,6 +469,8 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         Returns:
             [`GPT1CausalLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
+        if isinstance(kwargs.get("cache"), Cache):  # its name from transformers 5.24 on
+            past_key_values = kwargs.pop("cache")
         # No argument by name: `Trainer` would take it for a label that each batch must have, and evaluate no loss
         targets = kwargs.pop("shift_labels", None)
         if labels is not None and targets is None:
