@@ -83,6 +83,8 @@ def _draw(figure: Any, measured: dict[str, dict[str, Any]]) -> None:
         image = axes.imshow(found["scores"], vmin=0, vmax=1)
         losses = f"{found['first_loss']:.2f} to {found['second_loss']:.2f} nats"
         axes.set(xlabel="head", ylabel="layer", title=f"{short_name(name)}\n{losses}")
+        axes.set_xticks(range(len(found["scores"][0])), range(1, len(found["scores"][0]) + 1))
+        axes.set_yticks(range(len(found["scores"])), range(1, len(found["scores"]) + 1))
     figure.colorbar(image, ax=panels, label="induction score")
 
 
