@@ -1,8 +1,9 @@
 """
 What the heads find in ordinary encodings: which tokens are real, where a text ends, and a pair in its other order; and
-what is wrong with an input.
+what is asked of a pass, or wrong with an input.
 """
 
+import copy
 from difflib import get_close_matches
 from typing import Any
 
@@ -33,18 +34,26 @@ OTHERS = {
 }
 
 
-def check_attentions(config: GPT1Config, kwargs: dict[str, Any]) -> None:
+def attention_config(config: GPT1Config, kwargs: dict[str, Any]) -> GPT1Config:
     """
-    Refuses to record attention weights where no attention keeps them: transformers would give an empty tuple.
+    The configuration by which a pass attends: the model's own, or, where `output_attentions` asks for weights that
+    PyTorch's fused attention does not keep, that of the plain attention. `kwargs` then says to the layers whether they
+    are asked for.
 
     Raises:
-        ValueError: `output_attentions` with a fused attention.
+        ValueError: `output_attentions` with another fused attention.
     """
-    if kwargs.get("output_attentions", config.output_attentions) and "eager" not in config._attn_implementation:
+    wanted = kwargs["output_attentions"] = bool(kwargs.get("output_attentions", config.output_attentions))
+    if not wanted or "eager" in config._attn_implementation:
+        return config
+    if config._attn_implementation != "sdpa":
         raise ValueError(
             f"{config._attn_implementation} attention keeps no weights, which output_attentions=True asks for: load "
             'the model with attn_implementation="eager"'
         )
+    config = copy.copy(config)
+    config._attn_implementation = "eager"
+    return config
 
 
 def refuse_unknown(kwargs: dict[str, Any]) -> None:

@@ -32,7 +32,7 @@ from .configuration_gpt1 import GPT1Config
 from .dropout_gpt1 import GPT1Dropout, attention_with_dropout_forward, eager_attention_forward
 from .generation_gpt1 import GPT1GenerationMixin, as_list, positions_of_tokens
 from .inputs_gpt1 import (
-    check_attentions,
+    attention_config,
     check_length,
     choices_shape,
     last_real,
@@ -104,6 +104,8 @@ class GPT1Attention(nn.Module):
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         implementation = self.config._attn_implementation
+        if implementation == "sdpa" and kwargs.get("output_attentions"):
+            implementation = "eager"  # which has weights to give
         dropout = self.attention_dropout if self.training else 0.0
         on_cpu = query.device.type == "cpu" and not torch.compiler.is_compiling()
         if 0 < dropout < 1 and implementation == "sdpa" and on_cpu:
@@ -324,7 +326,7 @@ class GPT1Model(GPT1PreTrainedModel):
             TypeError: an argument that another model takes, or a misspelt one.
             ValueError: neither or both of `input_ids` and `inputs_embeds`, an input that is empty or longer than
                 `config.max_position_embeddings`, a token id outside the vocabulary (on CPU), or `output_attentions` of
-                an attention other than `"eager"`.
+                an attention other than `"eager"` and `"sdpa"`, which is `"eager"` then.
         """
         if isinstance(kwargs.get("cache"), Cache):  # its name from transformers 5.24 on
             past_key_values = kwargs.pop("cache")
@@ -334,7 +336,7 @@ class GPT1Model(GPT1PreTrainedModel):
                 self.trained_on_end = (input_ids == end).any() | self.trained_on_end  # no step waits for the answer
         elif self.training:  # which cannot look at the tokens, and so counts as such a step
             self.trained_on_end = True
-        check_attentions(self.config, kwargs)
+        config = attention_config(self.config, kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("pass exactly one of input_ids and inputs_embeds")
         length = (input_ids if input_ids is not None else inputs_embeds).shape[1]
@@ -356,10 +358,10 @@ class GPT1Model(GPT1PreTrainedModel):
         all_seen = past_key_values is None and self._is_right_padded(attention_mask)
         window, causal_mask = self.config.attention_window, None
         # transformers makes one whenever a graph is compiled, with which attention takes twice the time
-        if packed or not all_seen or window is not None or self.config._attn_implementation != "sdpa":
+        if packed or not all_seen or window is not None or config._attn_implementation != "sdpa":
             create_mask = create_causal_mask if window is None else create_sliding_window_causal_mask
             causal_mask = create_mask(  # by position: the cache's name differs between versions of transformers
-                self.config, inputs_embeds, None if all_seen else attention_mask, past_key_values, position_ids
+                config, inputs_embeds, None if all_seen else attention_mask, past_key_values, position_ids
             )
         if position_ids is None:
             if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:

@@ -257,19 +257,45 @@ def test_records_hidden_states_and_attentions(model):
     assert [tuple(part.shape) for part in model(ids, return_dict=False, use_cache=False)] == [(2, 9, VOCABULARY)]
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("padding", [None, "left", "right"])
 @pytest.mark.parametrize("how", ["argument", "configuration"])
-def test_attentions_of_a_fused_attention_are_refused_with_the_remedy(model, how):
+def test_attentions_of_the_fused_attention_are_those_of_the_plain_one(model, how, padding):
     assert model.config._attn_implementation == "sdpa"
-    ids = torch.randint(VOCABULARY, (1, 5))
+    ids = torch.randint(VOCABULARY, (2, 7))
+    mask = torch.ones_like(ids)
+    if padding:
+        mask[1, slice(3) if padding == "left" else slice(-3, None)] = 0
     asked = {"output_attentions": True} if how == "argument" else {}
     if how == "configuration":
         model.config._output_attentions = True  # as in a file that was saved under eager attention
-    for module in (model, model.model):
-        with pytest.raises(ValueError, match='attn_implementation="eager"'):
-            module(ids, **asked)
+    cache = model(ids[:, :4], mask[:, :4], use_cache=True, output_attentions=False)
+    assert cache.attentions is None
+    passes = [(ids, mask, None), (ids[:, 4:], mask, cache.past_key_values)]
+    fused = [model(*inputs[:2], past_key_values=copy.deepcopy(inputs[2]), **asked) for inputs in passes]
     assert model(ids, output_attentions=False).attentions is None
     model.set_attn_implementation("eager")
-    assert len(model(ids, **asked).attentions) == model.config.num_hidden_layers
+    for inputs, output in zip(passes, fused, strict=True):
+        plain = model(*inputs[:2], past_key_values=inputs[2], **asked)
+        assert len(output.attentions) == model.config.num_hidden_layers
+        torch.testing.assert_close(output.attentions, plain.attentions)
+        torch.testing.assert_close(output.logits, plain.logits)
+
+
+def test_attentions_of_another_fused_attention_are_refused_with_the_remedy(model):
+    model.set_attn_implementation("flex_attention")
+    for module in (model, model.model):
+        with pytest.raises(ValueError, match='attn_implementation="eager"'):
+            module(torch.randint(VOCABULARY, (1, 5)), output_attentions=True)
+
+
+def test_a_ready_mask_may_be_of_truth_values(model):
+    ids = torch.randint(VOCABULARY, (2, 7))
+    ready = torch.ones(7, 7, dtype=torch.bool).tril().expand(2, 1, 7, 7)
+    expected = model(ids, use_cache=False).logits
+    for implementation in ("sdpa", "eager"):
+        model.set_attn_implementation(implementation)
+        torch.testing.assert_close(model(ids, ready, use_cache=False).logits, expected)
 
 
 def test_gradient_checkpointing_gives_the_same_gradients(model):
