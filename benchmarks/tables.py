@@ -15,7 +15,7 @@ from measure import RESULTS, table
 
 ROOT = Path(__file__).resolve().parent.parent
 # kinds of machine in the order in which their tables stand, the others after them
-KINDS = {"avx512_bf16": "AVX512-bf16", "amx": "AMX", "avx2": "AVX2"}
+KINDS = {"avx512_bf16": "AVX512-bf16", "amx": "AMX", "avx512": "AVX512", "avx2": "AVX2"}
 # README.md's rows: of which work, whose beginning is enough, and against what
 CHOSEN = (
     ("generation", "generate, batch 1, 64 + 256: ours, fp32", "openai-gpt, fp32"),
