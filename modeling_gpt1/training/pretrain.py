@@ -320,7 +320,7 @@ class PretrainingTrainer(MuonTrainer):
         self._new_tokens = torch.zeros(1, dtype=torch.int64, device=self.args.device)  # since the last count
 
     def compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any], *args, **kwargs) -> Any:
-        if model.training:
+        if model.training and self.args.include_num_input_tokens_seen == "no":  # else Trainer counts them itself
             mask = inputs.get("attention_mask")
             self._new_tokens += inputs["input_ids"].numel() if mask is None else mask.sum()
         return super().compute_loss(model, {**inputs, "skip_logits": True}, *args, **kwargs)
