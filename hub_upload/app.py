@@ -88,14 +88,12 @@ class App:
     What the page answers. Every method raises `gr.Error`, of one line, for texts that are empty or too long.
 
     Args:
-        model (`PreTrainedModel`): any class of gpt1, or one of openai-gpt. It goes to the GPU if there is one, and to
-            attention that keeps its weights.
+        model (`PreTrainedModel`): any class of gpt1, or one of openai-gpt. It goes to the GPU if there is one.
         tokenizer (`PreTrainedTokenizerBase`): its own.
         head (`str`): the class of gpt1 whose inputs it takes, a key of `AUTO_CLASSES`.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, head: str):
-        model.set_attn_implementation("eager")
         self.model = model.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = tokenizer
         self.head = head

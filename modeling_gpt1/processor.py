@@ -92,7 +92,7 @@ def one_row_layout(dtype: torch.dtype) -> str:
     """
     The layout by which this processor multiplies a single row fastest. All read the weight once, at the memory's
     speed on some processors and at half of it on others, and which layout is best differs from one to the next.
-    Measured, once, in some 0.2 seconds, with more weights than a cache holds.
+    Measured, once, in less than a second, with more weights than a cache holds.
     """
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         states, weights = torch.ones(1, 768, dtype=dtype), torch.ones(8, 3072, 768, dtype=dtype)

@@ -77,7 +77,6 @@ def _read(args: Arguments) -> dict[str, Any]:
     most = min(MOST, model.config.max_position_embeddings)
     if not FEWEST <= len(ids) <= most:
         raise ValueError(f"--text must have {FEWEST} to {most} tokens, it has {len(ids)}")
-    model.set_attn_implementation("eager")  # which gives its weights
     weights = torch.cat(model(torch.tensor([ids]), output_attentions=True).attentions)
     return {
         "tokens": [token.replace("</w>", "") for token in tokenizer.convert_ids_to_tokens(ids)],

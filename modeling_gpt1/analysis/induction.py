@@ -93,7 +93,6 @@ def _measure(name: str, args: Arguments) -> dict[str, Any]:
     if args.length > limit:
         raise ValueError(f"--length must be at most {limit} for {name}, got {args.length}")
     model = load_checkpoint_model(name, GPT1ForCausalLM, dtype="float32")
-    model.set_attn_implementation("eager")  # which gives its weights
     return measure(
         model.to("cuda" if torch.cuda.is_available() else "cpu"),
         args.length,
@@ -111,7 +110,7 @@ def measure(
     The figures of one model.
 
     Args:
-        model: a language model with `attn_implementation="eager"`, in evaluation mode.
+        model: a language model in evaluation mode.
         length, sequences: how many random tokens are said twice, and how often.
         batch_size: sequences at a time.
         seed: of the tokens, drawn alike from all but the special ones.
