@@ -1,14 +1,27 @@
 """
 Parsers of the commands' flags: a help that starts with an example and shows what people change, a usage of one line,
 and for a mistyped flag those that may be meant.
+
+The flags of most commands are fields of dataclasses, transformers' own among them, whose import takes seconds. What
+can be answered without them is answered first, from the help that is kept in `help/`.
 """
 
 import argparse
+import ast
 import difflib
+import importlib.util
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, NoReturn
+
+from .flags import check_file, check_model, checkpoint
+
+
+HELP = Path(__file__).with_name("help")  # written by `python tests/modeling_gpt1/test_help.py`
+FILES = ("train_file", "validation_file", "test_file", "input_file")  # flags that name a file to read
 
 
 # Of transformers' hundred flags, those that `--help` shows.
@@ -147,6 +160,59 @@ def _described(action: argparse.Action, indent: int = 30, width: int = 110) -> l
     if len(first) < indent - 1 and lines:
         first += lines.pop(0)
     return [f"  {first.rstrip()}", *(" " * indent + line for line in lines)]
+
+
+def answer_early(command: str, arguments: Sequence[str]) -> None:
+    """
+    Answers what needs no dataclass: the help; a flag that is not there, or one that is missing; a file or a directory
+    that is not there. All else is left to [`parse_dataclasses`].
+
+    Raises:
+        FileNotFoundError: the file or the directory.
+    """
+    path = HELP / f"{command.replace(' ', '-')}.txt"
+    if not path.is_file():
+        return  # a command with a parser of its own
+    text = path.read_text(encoding="utf-8")
+    if list(arguments) in (["--help"], ["-h"]):
+        print(text, end="")
+        raise SystemExit(0)
+    if {"-h", "--help", "--help-all"} & set(arguments):
+        return
+    theirs = _flags_of_transformers() if "--help-all" in text else []
+    parser = _EarlyParser(command, "", "", of_transformers=frozenset(theirs) - {"output_dir"})
+    parser.usage = next(line for line in text.splitlines(keepends=True) if line.startswith("usage:"))
+    ours = [name for name in re.findall(r"^  --(\w+)", text, re.MULTILINE) if name != "help"]
+    for name in dict.fromkeys([*ours, *theirs]):
+        required = f"--{name} " in parser.usage
+        names = [name] if required else [name, f"no_{name}"]  # as a flag is called that is on by default
+        options = dict.fromkeys(
+            f"--{each}" for each_name in names for each in (each_name, each_name.replace("_", "-"))
+        )
+        parser.add_argument(*options, dest=name, nargs="*", required=required)
+    given = vars(parser.parse_args(arguments))
+    for file in (file for flag in FILES for file in given.get(flag) or ()):
+        check_file(file)
+    for model in map(checkpoint, given.get("model") or ()):
+        if not Path(model).is_dir():
+            check_model(model)
+
+
+class _EarlyParser(CommandParser):
+    """A parser that knows which flags there are, not what they take."""
+
+    def format_usage(self) -> str:
+        return self.usage or ""
+
+
+def _flags_of_transformers() -> list[str]:
+    """The fields of `TrainingArguments`, read from its source."""
+    package = importlib.util.find_spec("transformers")
+    assert package is not None and package.submodule_search_locations is not None
+    source = Path(package.submodule_search_locations[0], "training_args.py").read_text(encoding="utf-8")
+    classes = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
+    (body,) = (node.body for node in classes if node.name == "TrainingArguments")
+    return [node.target.id for node in body if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)]
 
 
 def parse_dataclasses(

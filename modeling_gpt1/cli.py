@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import __version__, load
-from .arguments import CommandParser, parse_dataclasses
+from .arguments import CommandParser, answer_early, parse_dataclasses
 
 
 if TYPE_CHECKING:
@@ -128,6 +128,8 @@ def _analyze(arguments: Sequence[str]) -> None:
 
     about = "Look into language models: JSON, a table and a picture."
     args = _choose("analyze", about, "ANALYSIS", ANALYSES, COMMANDS["analyze"].example, arguments)
+    answer_early(f"analyze {args.choice}", args.arguments)
+    _prepare()
     from .training.finetune import TaskArguments, recipe
 
     module = import_module(f".analysis.{args.choice.replace('-', '_')}", __package__)
@@ -305,7 +307,7 @@ COMMANDS: dict[str, Command] = {
     "demo": Command(_demo, "a page to try a model on", "--model runs/mine"),
     "push": Command(_push, "put a model on the Hub", "runs/mine me/mine --private --dry_run"),
 }
-_LIGHT = ("info",)  # these read files alone, without a model
+_LIGHT = ("info", "analyze")  # these read files alone, without a model, or choose first
 
 
 def _choose(
@@ -329,6 +331,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     example = f"generate {COMMANDS['generate'].example}"
     args = _choose("", "GPT-1: train, use and share it.", "COMMAND", about, example, arguments)
     try:
+        answer_early(args.choice, args.arguments)
         if args.choice not in _LIGHT and not {"-h", "--help"} & {*args.arguments}:
             _prepare()
         COMMANDS[args.choice].run(args.arguments)

@@ -19,7 +19,8 @@ from transformers import (
 from tokenization.table_files import JsonTable, TableArguments, kind_of, write_table
 from tokenization.write_aside import new_file
 
-from .loading import GPT1_MINI, checkpoint, load_checkpoint
+from .flags import GPT1_MINI, check_flags, checkpoint
+from .loading import load_checkpoint
 from .modeling_gpt1 import (
     GPT1ForCausalLM,
     GPT1ForEntailment,
@@ -29,7 +30,6 @@ from .modeling_gpt1 import (
 )
 from .processor import InferenceDtype, optimize_for_inference
 from .training.data import Columns, Split, complete_rows, encode, find_columns, read_file, unknown_share
-from .training.run import check_flags
 from .training.tasks import TASKS
 
 

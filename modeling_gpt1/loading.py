@@ -17,21 +17,14 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cache
 from tokenization import GPT1Tokenizer
 
 from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
+from .flags import check_model
 from .modeling_gpt1 import AUTO_CLASSES, GPT1ForSequenceClassification, GPT1ForSimilarity, GPT1PreTrainedModel
 from .openai_gpt import from_openai_gpt
 
 
-# The packaged checkpoint's directory, for any `from_pretrained`: 8 layers, 384 wide, pre-trained on 411 books.
-GPT1_MINI = str(Path(__file__).with_name("checkpoints") / "gpt1-mini")
-
 SPECIAL_IDS = ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")  # in the order of their rows
 
 _SAVED_CLASSES = {model_class.__name__: model_class for models in AUTO_CLASSES.values() for model_class in models}
-
-
-def checkpoint(model: str) -> str:
-    """What `--model` names, for any `from_pretrained`: for gpt1-mini, where it is packaged; else what was said."""
-    return GPT1_MINI if model == Path(GPT1_MINI).name else model
 
 
 def new_config(name: str, tokenizer: PreTrainedTokenizerBase) -> GPT1Config:
@@ -64,12 +57,8 @@ def load_config(model: str) -> GPT1Config:
     Raises:
         OSError: there is none, here or on the Hub.
     """
-    if Path(model).is_dir():
-        if not Path(model, "config.json").is_file():
-            raise FileNotFoundError(f"{model} holds no checkpoint: it has no config.json")
-    else:
-        if len(Path(model).parts) > 1 and Path(model).parent.is_dir():
-            raise FileNotFoundError(f"no checkpoint at {model}: there is no such directory")
+    check_model(model)
+    if not Path(model).is_dir():
         try:
             validate_repo_id(model)
         except HFValidationError:

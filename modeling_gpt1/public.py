@@ -7,7 +7,7 @@ from transformers.utils.import_utils import is_peft_available
 from tokenization import GPT1Tokenizer
 
 from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from .loading import GPT1_MINI
+from .flags import GPT1_MINI
 from .modeling_gpt1 import (
     AUTO_CLASSES,
     GPT1DoubleHeadsModel,

@@ -33,8 +33,9 @@ from tokenization.table_files import TableArguments, kind_of, open_table, text_o
 from tokenization.text_files import read_lines
 from tokenization.write_aside import new_file
 
+from .flags import GPT1_MINI, checkpoint
 from .inference import batches_of_like_length
-from .loading import GPT1_MINI, checkpoint, load_checkpoint
+from .loading import load_checkpoint
 from .modeling_gpt1 import GPT1ForCausalLM
 from .processor import optimize_for_inference
 

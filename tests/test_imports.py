@@ -29,6 +29,7 @@ FLAT = {
 LAYERS = (
     {"tokenization"},
     {f"modeling_gpt1.{name}" for name in FLAT},
+    {"modeling_gpt1.flags"},
     {f"modeling_gpt1.{name}" for name in ("loading", "convert", "processor", "adapters", "lens")},
     {f"modeling_gpt1.{name}" for name in ("training", "inference", "submission", "scoring", "analysis", "info")},
     {"modeling_gpt1.public"},

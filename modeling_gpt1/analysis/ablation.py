@@ -16,7 +16,7 @@ from ..configuration_gpt1 import GPT1Config
 from ..dropout_gpt1 import GPT1Dropout
 from ..losses_gpt1 import GPT1ModelOutput
 from ..modeling_gpt1 import GPT1TaskModel
-from . import Findings
+from .findings import Findings
 from .fine_tuned import Measured, Variant, VariantArguments, measure
 from .transfer import keep
 

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-from ..loading import GPT1_MINI, checkpoint, load_checkpoint
+from ..flags import GPT1_MINI, checkpoint
+from ..loading import load_checkpoint
 from ..modeling_gpt1 import GPT1Model
-from . import Findings
+from .findings import Findings
 
 
 EXAMPLE = '--text "The old man saw the sea, and the sea saw the old man."'

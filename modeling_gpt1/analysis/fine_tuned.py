@@ -16,7 +16,7 @@ from typing import Any
 
 from ..modeling_gpt1 import GPT1TaskModel
 from ..training.finetune import FinetuningArguments, TaskArguments, finetune
-from . import Findings
+from .findings import Findings
 
 
 # What is done to a loaded model before it is trained, in place

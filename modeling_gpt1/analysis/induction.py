@@ -16,9 +16,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..loading import GPT1_MINI, checkpoint, load_checkpoint_model, load_config
+from ..flags import GPT1_MINI, checkpoint
+from ..loading import load_checkpoint_model, load_config
 from ..modeling_gpt1 import GPT1ForCausalLM
-from . import Findings, short_name
+from .findings import Findings, short_name
 
 
 EXAMPLE = "--model gpt1-mini"

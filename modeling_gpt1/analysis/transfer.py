@@ -11,7 +11,7 @@ from typing import Any
 
 from ..loading import load_config
 from ..modeling_gpt1 import GPT1Model, GPT1TaskModel
-from . import Findings
+from .findings import Findings
 from .fine_tuned import Measured, Variant, VariantArguments, measure
 
 

@@ -25,16 +25,16 @@ from transformers import PreTrainedTokenizerBase
 
 from tokenization.table_files import TableArguments, text_of
 
-from ..loading import GPT1_MINI, checkpoint, load_checkpoint, load_config
+from ..flags import GPT1_MINI, check_flags, checkpoint
+from ..loading import load_checkpoint, load_config
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMultipleChoice
 from ..processor import optimize_for_inference
 from ..scoring import line_break, surprisals
 from ..training.data import Columns, Split, choices_of, complete_rows, find_columns
 from ..training.labels import Labels
-from ..training.run import check_flags
 from ..training.sources import labelled_splits, read_splits
 from ..training.tasks import TASKS, Task
-from . import Findings, short_name
+from .findings import Findings, short_name
 
 
 EXAMPLE = "--model runs/pretrained --cola cola/dev.tsv --sst2 SST-2/dev.tsv"

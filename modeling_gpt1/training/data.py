@@ -2,13 +2,20 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, Dataset
+from datasets import (
+    ClassLabel,
+    Dataset,
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+)
 from transformers import PreTrainedTokenizerBase
 
 from tokenization.table_files import BadRows, Table, TableArguments, open_table, text_of
@@ -218,7 +225,21 @@ def encode(split: Split, columns: Columns, tokenizer: PreTrainedTokenizerBase, m
         return encoded
 
     rows = Dataset.from_dict(texts)
-    return rows.map(encode_batch, batched=True, remove_columns=rows.column_names, desc=f"Tokenizing {split.name}")
+    with _no_bar_for_one_batch(len(rows)):
+        return rows.map(encode_batch, batched=True, remove_columns=rows.column_names, desc=f"Tokenizing {split.name}")
+
+
+@contextmanager
+def _no_bar_for_one_batch(rows: int) -> Iterator[None]:
+    """Without the bar of `Dataset.map` where it would be at its end with its first batch of 1,000 rows."""
+    hides = rows <= 1000 and not are_progress_bars_disabled()
+    if hides:
+        disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hides:
+            enable_progress_bars()
 
 
 def unknown_share(encoded: Dataset, tokenizer: PreTrainedTokenizerBase, name: str) -> float:

@@ -26,9 +26,8 @@ from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
+from ..flags import GPT1_MINI, checkpoint
 from ..loading import (
-    GPT1_MINI,
-    checkpoint,
     load_tokenizer_and_config,
     load_with_tokenizer,
     new_config,

@@ -32,8 +32,8 @@ from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
+from ..flags import checkpoint
 from ..loading import (
-    checkpoint,
     load_checkpoint_tokenizer,
     load_config,
     load_with_tokenizer,

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
-from ..loading import GPT1_MINI
+from ..flags import GPT1_MINI
 
 
 # What is no news at every step

@@ -28,6 +28,7 @@ from transformers import (
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..flags import check_flags
 from ..loading import is_finite
 from ..processor import has_fast_bfloat16
 from . import FACTS
@@ -125,13 +126,6 @@ class RunArguments(TrainingArguments):
             "weight decay": self.weight_decay,
             "seed": self.seed,
         }
-
-
-def check_flags(args: Any, **checks: tuple[bool, str]) -> None:
-    """Raises `ValueError` for the first flag, a field of `args`, that is not right, with what would be."""
-    for name, (right, wanted) in checks.items():
-        if not right:
-            raise ValueError(f"--{name} must be {wanted}, got {getattr(args, name)}")
 
 
 @contextmanager

@@ -1,6 +1,12 @@
-"""Help, usage, version and mistyped flags; and that the command answers them without importing a model."""
+"""
+Help, usage, version and mistyped flags; and that the command answers them without importing a model.
+
+`python tests/modeling_gpt1/test_help.py` writes the help that the package keeps.
+"""
 
 import configparser
+import contextlib
+import io
 import re
 import shlex
 import subprocess
@@ -10,14 +16,31 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import transformers
 from transformers import TrainingArguments
 
 import modeling_gpt1
-from modeling_gpt1.arguments import COMMON
+from modeling_gpt1.analysis import ANALYSES
+from modeling_gpt1.arguments import COMMON, HELP, _flags_of_transformers, answer_early
 from modeling_gpt1.cli import COMMANDS, main
 
 
 HEAVY = ("torch", "transformers", "datasets", "tokenizers", "numpy", "huggingface_hub")
+KEPT = (  # the commands whose flags are dataclasses'
+    *("pretrain", "finetune", "predict", "generate", "score", "features"),
+    *(f"analyze {name}" for name in ANALYSES),
+)
+
+
+def made_help(command: str) -> str:
+    """The help as the dataclasses have it."""
+    with contextlib.redirect_stdout(io.StringIO()) as shown, contextlib.suppress(SystemExit):
+        main([*command.split(), "--help", "--help"])  # said twice, it is not what is kept
+    return shown.getvalue()
+
+
+def kept_help(command: str) -> Path:
+    return HELP / f"{command.replace(' ', '-')}.txt"
 
 
 def leaves(capsys, *arguments: str) -> tuple[int, str, str]:
@@ -81,13 +104,80 @@ def test_an_unknown_flag_brings_the_one_that_is_meant(flag, meant, capsys):
     assert f"there is no {flag.partition('=')[0]}: did you mean {meant}" in said.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["info"], ["push", "--help"]])
-def test_what_needs_no_model_imports_none(arguments):
+@pytest.mark.parametrize("command", KEPT)
+def test_the_help_that_is_kept_is_the_dataclasses(command):
+    constraints = Path(__file__).resolve().parents[2] / "constraints.txt"
+    pinned = re.search(r"^transformers==([\d.]+)", constraints.read_text(), re.MULTILINE).group(1)
+    if transformers.__version__ != pinned:
+        pytest.skip("transformers is not the version of constraints.txt, whose flags the help tells")
+    assert kept_help(command).read_text(encoding="utf-8") == made_help(command), f"run python {__file__}"
+
+
+def test_no_other_help_is_kept():
+    assert sorted(HELP.iterdir()) == sorted(map(kept_help, KEPT))
+
+
+def test_the_flags_of_transformers_are_read_from_its_source():
+    assert sorted(_flags_of_transformers()) == sorted(field.name for field in fields(TrainingArguments))
+
+
+@pytest.mark.parametrize(
+    "arguments, status",
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["info"], 0),
+        *(([*command.split(), "--help"], 0) for command in ("push", "analyze", "finetune", "analyze transfer")),
+        (["analyze", "transfr"], 2),
+        (["finetune", "--task", "sst2", "--epochs", "3", "--output_dir", "x"], 2),
+        (["pretrain", "--corpus", "a", "b"], 2),  # without --output_dir
+        (["analyze", "induction", "--lenght", "3", "--output_dir", "x"], 2),
+        (["finetune", "--task", "sst2", "--train_file", "trian.csv", "--output_dir", "x"], 1),
+        (["score", "--input-file", "no.txt", "--output_file", "x.csv"], 1),
+        (["generate", "--model", "tests/none", "--prompt", "It was"], 1),
+    ],
+)
+def test_what_needs_no_model_imports_none(arguments, status):
     program = [sys.executable, "-X", "importtime", "-m", "modeling_gpt1", *arguments]
-    done = subprocess.run(program, capture_output=True, text=True)
+    done = subprocess.run(program, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2])
     imported = set(re.findall(r"\| +(\w+)$", done.stderr, re.MULTILINE))
-    assert done.returncode == 0 and done.stdout and "argparse" in imported
+    said = [line for line in done.stderr.splitlines() if not line.startswith("import time:")]
+    assert done.returncode == status and "argparse" in imported
+    assert bool(done.stdout) is (status == 0) and len(said) == status
     assert imported.isdisjoint(HEAVY)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["finetune", "--task", "sst2", "--epochs", "3", "--output_dir", "x"],
+        ["finetune", "--task", "sst2"],
+        ["pretrain", "--lr", "1", "--corpus", "a", "b", "--output_dir", "x"],
+        ["analyze", "transfer", "--lr", "1", "--task", "sst2", "--output_dir", "x"],
+        ["predict", "--model", "gpt1-mini", "--txt", "a"],
+        ["finetune", "--task", "sst2", "--train_file", "trian.csv", "--output_dir", "{}/x"],
+        ["predict", "--model", "{}/none", "--text", "a"],
+    ],
+)
+def test_an_early_answer_is_the_late_one(arguments, tmp_path, monkeypatch, capsys):
+    def answer() -> tuple[int, str]:
+        try:
+            status = main([argument.format(tmp_path) for argument in arguments])
+        except SystemExit as left:
+            status = left.code
+        return status, capsys.readouterr().err
+
+    early = answer()
+    monkeypatch.setattr("modeling_gpt1.arguments.HELP", tmp_path)
+    assert early == answer() and early[0] in (1, 2)
+
+
+@pytest.mark.parametrize(
+    "given", [["--no_load_best_model_at_end"], ["--learning-rate", "-1"], ["--train-file", __file__], ["--bf16"]]
+)
+def test_what_is_right_is_left_to_the_dataclasses(given, capsys):
+    answer_early("finetune", ["--task", "sst2", *given, "--output_dir=x"])
+    assert capsys.readouterr() == ("", "")
 
 
 def test_the_installed_command_is_recognised(tmp_path, monkeypatch):
@@ -139,3 +229,9 @@ def test_a_mistyped_directory_is_said_in_one_sentence(there, tmp_path, monkeypat
     (said,) = capsys.readouterr().err.splitlines()
     assert said.startswith("gpt1 predict: no checkpoint") and "there is no such directory" in said
     assert ("Hub" in said) is not there
+
+
+if __name__ == "__main__":
+    HELP.mkdir(exist_ok=True)
+    for name in KEPT:
+        kept_help(name).write_text(made_help(name), encoding="utf-8")

@@ -1,0 +1,36 @@
+"""What is right and wrong about the values of flags; needs neither torch nor transformers."""
+
+from pathlib import Path
+from typing import Any
+
+
+# The packaged checkpoint's directory, for any `from_pretrained`: 8 layers, 384 wide, pre-trained on 411 books.
+GPT1_MINI = str(Path(__file__).with_name("checkpoints") / "gpt1-mini")
+
+
+def checkpoint(model: str) -> str:
+    """What `--model` names, for any `from_pretrained`: for gpt1-mini, where it is packaged; else what was said."""
+    return GPT1_MINI if model == Path(GPT1_MINI).name else model
+
+
+def check_model(model: str) -> None:
+    """Raises `FileNotFoundError` for what can only be a directory and is none, or one without a checkpoint."""
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise FileNotFoundError(f"{model} holds no checkpoint: it has no config.json")
+    elif len(path.parts) > 1 and path.parent.is_dir():
+        raise FileNotFoundError(f"no checkpoint at {model}: there is no such directory")
+
+
+def check_file(path: str | Path) -> None:
+    """Raises `FileNotFoundError` for a file that is not there."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+
+
+def check_flags(args: Any, **checks: tuple[bool, str]) -> None:
+    """Raises `ValueError` for the first flag, a field of `args`, that is not right, with what would be."""
+    for name, (right, wanted) in checks.items():
+        if not right:
+            raise ValueError(f"--{name} must be {wanted}, got {getattr(args, name)}")
