@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import __version__, load
 from .arguments import CommandParser, answer_early, parse_dataclasses
+from .flags import GPT1_MINI, checkpoint
 
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def _demo(arguments: Sequence[str]) -> None:
         from hub_upload.app import App, launch, page
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"the page needs {error.name}: pip install gpt1[demo]") from error
-    from .loading import checkpoint, load_checkpoint
+    from .loading import load_checkpoint
     from .processor import optimize_for_inference
 
     model, tokenizer = load_checkpoint(checkpoint(args.model))
@@ -251,7 +252,7 @@ def _info(arguments: Sequence[str]) -> None:
 
     parser = _parser("info", "What a checkpoint or a run is, from its files.")
     parser.add_argument("directory", nargs="?", metavar="DIR", help="the packaged gpt1-mini if not given")
-    facts = describe(parser.parse_args(arguments).directory or Path(__file__).with_name("checkpoints") / "gpt1-mini")
+    facts = describe(parser.parse_args(arguments).directory or GPT1_MINI)
     width = max(map(len, facts))
     for name, fact in facts.items():
         print(f"{name:<{width}}  {fact}")
