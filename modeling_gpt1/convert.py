@@ -28,11 +28,11 @@ from tokenization.write_aside import new_folder
 
 from . import modeling_gpt1
 from .configuration_gpt1 import GPT1Config
+from .flags import checkpoint
 from .loading import (
     SPECIAL_IDS,
     check_finite,
     check_vocabulary,
-    checkpoint,
     find_tokenizer,
     load_checkpoint_model,
     load_config,
