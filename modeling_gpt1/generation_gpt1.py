@@ -3,7 +3,10 @@ Generation of text alone, without special tokens; beyond the model's positions, 
 with room for the tokens to come.
 """
 
+from typing import Any
+
 import torch
+from transformers import __version__
 from transformers.cache_utils import DynamicCache, DynamicLayer
 from transformers.generation import GenerationConfig, GenerationMixin, MaxLengthCriteria, StoppingCriteriaList
 
@@ -24,6 +27,19 @@ def special_token_ids(config: GPT1Config) -> list[int]:
     """The special tokens, which no text holds."""
     names = ("unk_token_id", "bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")
     return [token_id for name in names if (token_id := getattr(config, name)) is not None]
+
+
+def update_paged_cache(
+    key: torch.Tensor, value: torch.Tensor, layer_idx: int, kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Keys and values `(1, heads, length, head_dim)` with those before them, from the paged cache of continuous batching,
+    which is taken out of `kwargs`, an attention's further arguments, and changes them for the attention function.
+    Before transformers 5.24 that function asks the cache itself: then all is left as it is.
+    """
+    if tuple(map(int, __version__.split(".")[:2])) < (5, 24):
+        return key, value
+    return kwargs.pop("cache").update(key, value, layer_idx, kwargs)
 
 
 class GrowingLayer(DynamicLayer):

@@ -56,6 +56,11 @@ def attention_config(config: GPT1Config, kwargs: dict[str, Any]) -> GPT1Config:
     return config
 
 
+def cache_among(kwargs: dict[str, Any], past_key_values: Cache | None) -> Cache | None:
+    """`past_key_values`, or what `kwargs` has under its name from transformers 5.24 on, which is taken out of them."""
+    return kwargs.pop("cache") if isinstance(kwargs.get("cache"), Cache) else past_key_values
+
+
 def refuse_unknown(kwargs: dict[str, Any]) -> None:
     """
     Refuses, among the arguments that no head took, what would be left unheeded where it was meant.

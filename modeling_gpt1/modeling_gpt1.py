@@ -30,9 +30,10 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gpt1 import GPT1Config
 from .dropout_gpt1 import GPT1Dropout, attention_with_dropout_forward, eager_attention_forward
-from .generation_gpt1 import GPT1GenerationMixin, as_list, positions_of_tokens
+from .generation_gpt1 import GPT1GenerationMixin, as_list, positions_of_tokens, update_paged_cache
 from .inputs_gpt1 import (
     attention_config,
+    cache_among,
     check_length,
     choices_shape,
     last_real,
@@ -103,6 +104,8 @@ class GPT1Attention(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, length, head_dim)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
+        elif "cache" in kwargs:
+            key, value = update_paged_cache(key, value, self.layer_idx, kwargs)
         implementation = self.config._attn_implementation
         if implementation == "sdpa" and kwargs.get("output_attentions"):
             implementation = "eager"  # which has weights to give
@@ -328,8 +331,7 @@ class GPT1Model(GPT1PreTrainedModel):
                 `config.max_position_embeddings`, a token id outside the vocabulary (on CPU), or `output_attentions` of
                 an attention other than `"eager"` and `"sdpa"`, which is `"eager"` then.
         """
-        if isinstance(kwargs.get("cache"), Cache):  # its name from transformers 5.24 on
-            past_key_values = kwargs.pop("cache")
+        past_key_values = cache_among(kwargs, past_key_values)
         if not torch.compiler.is_compiling():
             refuse_unknown(kwargs)
             for end in as_list(self.config.eos_token_id) if self.training and input_ids is not None else ():
@@ -471,8 +473,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         Returns:
             [`GPT1CausalLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
-        if isinstance(kwargs.get("cache"), Cache):  # its name from transformers 5.24 on
-            past_key_values = kwargs.pop("cache")
+        past_key_values = cache_among(kwargs, past_key_values)
         # No argument by name: `Trainer` would take it for a label that each batch must have, and evaluate no loss
         targets = kwargs.pop("shift_labels", None)
         if labels is not None and targets is None:

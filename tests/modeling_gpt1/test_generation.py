@@ -4,8 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-import transformers
-from packaging.version import Version
 from transformers import (
     CompileConfig,
     ContinuousBatchingConfig,
@@ -197,12 +195,10 @@ def test_every_way_gives_what_a_single_run_gives(tiny_config, spread):
     assert model.generate(longer, attention_mask=mask, num_beams=4, **options)[1:, 3:].tolist() == beams
 
 
-@pytest.mark.skipif(
-    Version(transformers.__version__) >= Version("5.24"),
-    reason="from transformers 5.24 on, attention has to hand a paged cache what it does not hand any other",
-)
-def test_continuous_batching_gives_what_a_single_run_gives(tiny_config, spread):
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_continuous_batching_gives_what_a_single_run_gives(attention, tiny_config, spread):
     model = spread(GPT1ForCausalLM(tiny_config())).double().eval()
+    model.set_attn_implementation(attention)
     ids = torch.randint(1, 96, (1, 9))
     options = {"do_sample": False, "max_new_tokens": 20}
     room = ContinuousBatchingConfig(num_blocks=8, max_batch_tokens=64)  # by default, all memory that is free
