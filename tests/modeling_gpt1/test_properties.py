@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForSequenceClassification
+from modeling_gpt1 import (
+    GPT1Config,
+    GPT1ForCausalLM,
+    GPT1ForEntailment,
+    GPT1ForMultipleChoice,
+    GPT1ForSequenceClassification,
+    GPT1ForSimilarity,
+)
 from tokenization import GPT1Tokenizer
 
 
@@ -22,15 +29,29 @@ def tokenizer():
     return GPT1Tokenizer(task_format=True)
 
 
-@pytest.fixture(scope="module", params=[GPT1ForCausalLM, GPT1ForSequenceClassification])
-def model(request):
+def drawn(head, **config):
     """A tiny model whose parameters are all drawn, without dropout."""
     shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
-    model = request.param(GPT1Config(vocab_size=100, max_position_embeddings=64, num_labels=3, **shape))
+    model = head(GPT1Config(num_labels=3, **shape, **config))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(0))
     return model.eval()
+
+
+@pytest.fixture(scope="module", params=[GPT1ForCausalLM, GPT1ForSequenceClassification])
+def model(request):
+    return drawn(request.param, vocab_size=100, max_position_embeddings=64)
+
+
+@pytest.fixture(scope="module", params=[GPT1ForEntailment, GPT1ForSimilarity, GPT1ForMultipleChoice])
+def pair_model(request, tokenizer):
+    return drawn(request.param, vocab_size=len(tokenizer), max_position_embeddings=128)
+
+
+@pytest.fixture(scope="module")
+def language_model(tokenizer):
+    return drawn(GPT1ForCausalLM, vocab_size=len(tokenizer), max_position_embeddings=128)
 
 
 @few
@@ -100,3 +121,48 @@ def test_any_label_gives_its_loss_or_an_error(model, rows, data):
             torch.testing.assert_close(output.loss.double(), expected, rtol=1e-4, atol=1e-5)
             with pytest.raises((ValueError, IndexError, RuntimeError)):
                 model(ids, attention_mask=mask, labels=labels + most + 1)
+
+
+@few
+@given(texts=st.lists(st.lists(LONG_TEXT, min_size=3, max_size=3), min_size=1, max_size=3), data=st.data())
+def test_any_pair_gives_in_a_batch_what_it_gives_alone(pair_model, tokenizer, texts, data):
+    """Both orders of a pair, or a context with two choices; padded on either side, or cut to the model's length."""
+    side = data.draw(st.sampled_from(["left", "right"]))
+    width = data.draw(st.sampled_from([None, 128]))
+    choices = isinstance(pair_model, GPT1ForMultipleChoice)
+
+    def encode(rows, **padding):
+        firsts = [first for first, *seconds in rows for _ in seconds[: 1 + choices]]
+        seconds = [second for _, *seconds in rows for second in seconds[: 1 + choices]]
+        batch = tokenizer(
+            firsts, seconds, truncation=True, max_length=128, split_special_tokens=True, return_tensors="pt", **padding
+        )
+        return {name: rows.unflatten(0, (-1, 2)) if choices else rows for name, rows in batch.items()}
+
+    with torch.inference_mode():
+        together = {"padding": "max_length" if width else "longest", "padding_side": side}
+        logits = pair_model(**encode(texts, **together)).logits
+        alone = torch.cat([pair_model(**encode([row], padding="longest")).logits for row in texts])
+        torch.testing.assert_close(logits, alone, rtol=1e-4, atol=1e-4)
+        if isinstance(pair_model, GPT1ForSimilarity):
+            swapped = [(second, first, rest) for first, second, rest in texts]
+            pairs = [tokenizer(*row[:2], split_special_tokens=True)["input_ids"] for row in texts]
+            whole = torch.tensor([len(ids) <= 128 for ids in pairs])  # what is cut is another text in the other order
+            back = pair_model(**encode(swapped, **together)).logits
+            torch.testing.assert_close(back[whole], logits[whole], rtol=1e-4, atol=1e-4)
+    assert logits.isfinite().all() and len(logits) == len(texts)
+
+
+@few
+@given(prompt=LONG_TEXT, new_tokens=st.integers(1, 8), sampled=st.booleans())
+def test_any_prompt_is_continued_by_text(language_model, tokenizer, prompt, new_tokens, sampled):
+    """The prompt stays as it is, and what follows is no special token; a prompt of nothing is refused."""
+    ids = tokenizer(prompt, split_special_tokens=True, add_special_tokens=False, return_tensors="pt")["input_ids"]
+    if ids.shape[1] == 0:
+        with pytest.raises(ValueError, match="empty"):
+            language_model(ids)
+        return
+    continued = language_model.generate(ids, max_new_tokens=new_tokens, do_sample=sampled, top_k=0)
+    assert torch.equal(continued[:, : ids.shape[1]], ids)
+    added = continued[0, ids.shape[1] :].tolist()
+    assert len(added) == new_tokens and not set(added) & set(tokenizer.all_special_ids)
