@@ -349,27 +349,47 @@ def test_a_full_disk_leaves_the_last_checkpoint(flags, tmp_path, monkeypatch, ca
     assert_same_weights(tmp_path / "whole", tmp_path / "full")
 
 
-def launch(*command: str) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, env=environment)
+# Several runs in one process each, since starting it takes longer than they do
+RUNS = """
+import json, sys
+from modeling_gpt1.cli import main
+
+sys.exit(max(main(run) for run in json.loads(sys.argv[1])))
+"""
+
+
+def launch(launcher: list[str], program: Path, runs: list[list[str]]) -> None:
+    program.write_text(RUNS)
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, str(program), json.dumps(runs)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-@pytest.mark.parametrize("muon", ["False", "True"])
-def test_two_processes_have_the_losses_of_one(flags, tmp_path, muon):
-    more = ["--dropout", "0", "--max_steps", "4", "--num_train_epochs", "3", "--muon", muon]
-    assert main(flags(tmp_path / "one", *more)) == 0
-    run = flags(tmp_path / "two", *more, batch=2)
-    launch("torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "modeling_gpt1", *run)
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
-
-    run = flags(tmp_path / "sharded", *more, batch=2)
-    config = str(ACCELERATE / "fsdp2_cpu.yaml")
-    launch("accelerate.commands.launch", "--config_file", config, "-m", "modeling_gpt1", *run)
-    assert losses(tmp_path / "sharded") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
-    one, sharded = (GPT1ForCausalLM.from_pretrained(tmp_path / name).state_dict() for name in ("one", "sharded"))
-    for name, tensor in one.items():
-        torch.testing.assert_close(sharded[name], tensor, rtol=1e-3, atol=1e-5)
+def test_two_processes_have_the_losses_of_one(flags, tmp_path):
+    """Each with all of the model, and each with a part of it; by Adam and by Muon."""
+    launchers = {
+        "two": ["torch.distributed.run", "--standalone", "--nproc_per_node", "2"],
+        "sharded": ["accelerate.commands.launch", "--config_file", str(ACCELERATE / "fsdp2_cpu.yaml")],
+    }
+    optimizers = {muon: ["--dropout", "0", "--max_steps", "4", "--muon", muon] for muon in ("False", "True")}
+    for muon, more in optimizers.items():
+        assert main(flags(tmp_path / f"one-{muon}", *more, "--num_train_epochs", "3")) == 0
+    for name, launcher in launchers.items():
+        runs = [
+            flags(tmp_path / f"{name}-{muon}", *more, "--num_train_epochs", "3", batch=2)
+            for muon, more in optimizers.items()
+        ]
+        launch(launcher, tmp_path / "runs.py", runs)
+        for muon in optimizers:
+            one, several = tmp_path / f"one-{muon}", tmp_path / f"{name}-{muon}"
+            assert losses(several) == pytest.approx(losses(one), rel=1e-5)
+            weights = GPT1ForCausalLM.from_pretrained(several).state_dict()
+            for parameter, tensor in GPT1ForCausalLM.from_pretrained(one).state_dict().items():
+                torch.testing.assert_close(weights[parameter], tensor, rtol=1e-3, atol=1e-5)
 
 
 @pytest.mark.parametrize("lengths", [(32, 32, 32), (32, 7, 32)])
