@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Event
+from typing import Any
 
 import gradio as gr
 import torch
@@ -74,11 +75,11 @@ def refusal(message: str) -> gr.Error:
 class Watch(StoppingCriteria):
     """Hands on what has been generated after each token, `(rows, length)`, and ends it once `stopped` is set."""
 
-    def __init__(self):
-        self.ids: SimpleQueue[torch.LongTensor | None] = SimpleQueue()
+    def __init__(self) -> None:
+        self.ids: SimpleQueue[torch.Tensor | None] = SimpleQueue()
         self.stopped = Event()
 
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor, **kwargs) -> torch.BoolTensor:
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         self.ids.put(input_ids)
         return torch.full((len(input_ids),), self.stopped.is_set(), device=input_ids.device)
 
@@ -107,7 +108,7 @@ class App:
         loaded = auto_class.from_pretrained(model, trust_remote_code=trust_remote_code)
         return cls(loaded, AutoTokenizer.from_pretrained(model), head)
 
-    def encode(self, *texts: str, most: int | None = None) -> torch.LongTensor:
+    def encode(self, *texts: str, most: int | None = None) -> torch.Tensor:
         """The ids `(1, length)` of a text or a pair, `most` tokens or as many as the model has positions."""
         if not all(text.strip() for text in texts):
             raise refusal("Enter a text." if len(texts) == 1 else "Enter both texts.")
@@ -128,7 +129,8 @@ class App:
         """The prompt with its continuation as it grows; of temperature 0, always by the likeliest token."""
         ids = self.encode(prompt, most=self.positions - int(new_tokens))
         sampling = {"temperature": temperature, "top_k": int(top_k), "top_p": top_p} if temperature else {}
-        watch, decode = Watch(), partial(self.tokenizer.decode, skip_special_tokens=True)
+        watch = Watch()
+        decode: Callable[..., Any] = partial(self.tokenizer.decode, skip_special_tokens=True)
         begun = len(decode(ids[0]))
         with ThreadPoolExecutor(1) as thread:
             generated = thread.submit(
@@ -187,7 +189,7 @@ class App:
         names = (name.removesuffix("</w>") for name in self.names(best.indices))
         return dict(zip(names, best.values.tolist(), strict=True))
 
-    def names(self, ids: torch.LongTensor) -> list[str]:
+    def names(self, ids: torch.Tensor) -> list[str]:
         """The entries of the vocabulary, with a line break to be seen."""
         return [token.replace("\n", "↵") for token in self.tokenizer.convert_ids_to_tokens(ids.tolist())]
 
@@ -299,7 +301,7 @@ def _ask(button: gr.Button, answer: Callable, inputs: list, output: gr.component
     return gr.on(triggers, answer, inputs, output, concurrency_id="model", api_name=answer.__name__)
 
 
-def launch(blocks: gr.Blocks, **where) -> tuple:
+def launch(blocks: gr.Blocks, **where: Any) -> tuple:
     """Serves a page, with nothing from elsewhere on it; `where` is as in `gr.Blocks.launch`."""
     theme = gr.themes.Default(font=("system-ui", "sans-serif"), font_mono=("ui-monospace", "monospace"))
     return blocks.launch(theme=theme, css=CSS, footer_links=[], share=False, ssr_mode=False, **where)

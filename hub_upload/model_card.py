@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -333,7 +333,7 @@ def is_apart(log: list[dict[str, Any]]) -> bool:
 
 
 def _shape(config: dict[str, Any]) -> str:
-    layers, width, heads = (
+    sizes: Iterator[Any] = (
         config.get(ours) or config.get(theirs)
         for ours, theirs in (
             ("num_hidden_layers", "n_layer"),
@@ -341,6 +341,7 @@ def _shape(config: dict[str, Any]) -> str:
             ("num_attention_heads", "n_head"),
         )
     )
+    layers, width, heads = sizes
     return f"{layers} layer{'s' * (layers > 1)}, {width} wide, {heads} head{'s' * (heads > 1)}"
 
 

@@ -132,8 +132,10 @@ class _Upload:
 
     def __init__(self, api: HfApi, repo_id: str, repo_type: str, files: dict[str, Path], branch: str | None = None):
         self.api, self.repo_id, self.branch = api, repo_id, branch or "main"
+        self.secret = api.token if isinstance(api.token, str) else None
         self.where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
         self.url = f"{api.endpoint}/{'spaces/' if repo_type == 'space' else ''}{repo_id}"
+        self.paths = files
         self.files = {name: CommitOperationAdd(name, path) for name, path in sorted(files.items())}
         self.heads: dict[str, str] = {}  # the commit of each branch and pull request
         self.parent: str | None = None  # the branch's commit before this push
@@ -156,7 +158,7 @@ class _Upload:
     def push(self, message: str, private: bool | None, create_pr: bool = False, tag: str | None = None) -> PushResult:
         """Creates the repository, the branch, the commit and the tag, as far as they are not there."""
         try:
-            result = with_retries(lambda: self._commit(message, private, create_pr, tag), self.repo_id, self.api.token)
+            result = with_retries(lambda: self._commit(message, private, create_pr, tag), self.repo_id, self.secret)
         except BaseException:
             if self.made_branch:
                 with suppress(HTTPError):
@@ -164,12 +166,12 @@ class _Upload:
             raise
         if tag is not None:
             note = f"the files are there, only the tag {tag} is missing: run again"
-            new_tag = {"tag": tag, "revision": result.commit, "exist_ok": True}
-            with_retries(lambda: self.api.create_tag(**self.where, **new_tag), self.repo_id, self.api.token, note)
+            new_tag = self.where | {"tag": tag, "revision": result.commit, "exist_ok": True}
+            with_retries(lambda: self.api.create_tag(**new_tag), self.repo_id, self.secret, note)
         return result
 
     def _commit(self, message: str, private: bool | None, create_pr: bool, tag: str | None) -> PushResult:
-        sdk = {"space_sdk": "gradio"} if self.where["repo_type"] == "space" else {}
+        sdk: dict[str, Any] = {"space_sdk": "gradio"} if self.where["repo_type"] == "space" else {}
         self.api.create_repo(**self.where, **sdk, private=private, exist_ok=True)
         result = self._compare(tag)
         changed = [self.files[change.path] for change in result.changes if change.action != "keep"]
@@ -222,11 +224,11 @@ class _Upload:
         file, info = self.files[name], there[name]
         if info.lfs is not None:
             return "keep" if file.upload_info.sha256.hex() == info.lfs.sha256 else "update"
-        return "keep" if git_hash(Path(file.path_or_fileobj).read_bytes()) == info.blob_id else "update"
+        return "keep" if git_hash(self.paths[name].read_bytes()) == info.blob_id else "update"
 
     def _pull_request(self, title: str) -> int | None:
         """The number of an open pull request of this title with these files."""
-        kind = {"discussion_type": "pull_request", "discussion_status": "open"}
+        kind: dict[str, Any] = {"discussion_type": "pull_request", "discussion_status": "open"}
         for found in self.api.get_repo_discussions(**self.where, **kind):
             head = self.heads.get(f"refs/pr/{found.num}")
             if found.title == title and head and all(change.action == "keep" for change in self._changes(head)):

@@ -15,7 +15,7 @@ References:
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from tokenization.write_aside import new_folder
 from . import modeling_gpt1
 from .configuration_gpt1 import GPT1Config
 from .flags import checkpoint
+from .generation_gpt1 import GPT1GenerationMixin
 from .loading import (
     SPECIAL_IDS,
     check_finite,
@@ -51,6 +52,7 @@ from .openai_gpt import to_openai_gpt as rename_to_openai_gpt
 
 
 Format = Literal["gpt1", "openai-gpt"]
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 # OpenAI's release: one flat array in ten files; its shapes; its vocabulary.
 PARTS = tuple(f"params_{index}.npy" for index in range(10))
@@ -123,9 +125,8 @@ def convert(source: str | os.PathLike, output_dir: str | os.PathLike, to: Format
         raise ValueError(f"cannot convert to {to!r}, only to {' or '.join(get_args(Format))}")
     source = checkpoint(str(source))
     with new_folder(output_dir) as folder:
-        model, tokenizer = _read(source, to, seed)
-        if to == "openai-gpt":
-            model = to_openai_gpt(model)
+        read, tokenizer = _read(source, to, seed)
+        model = to_openai_gpt(read) if to == "openai-gpt" else read
         model.save_pretrained(folder)
         if tokenizer is not None:
             tokenizer.model_max_length = model.config.max_position_embeddings
@@ -280,7 +281,7 @@ def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
     for index, name in enumerate(SPECIAL_IDS):
         setattr(model.config, name, vocabulary + index)
     model.config.eos_token_id = model.config.cls_token_id
-    if model.can_generate():
+    if isinstance(model, GPT1GenerationMixin):
         model.generation_config = GenerationConfig.from_model_config(model.config)
         model.suppress_special_tokens()
     return model, tokenizer
@@ -357,14 +358,13 @@ def _openai_gpt_config(model: GPT1PreTrainedModel) -> OpenAIGPTConfig:
     )
 
 
-def _from_state_dict(
-    model_class: type[PreTrainedModel], config: PreTrainedConfig, state_dict: dict[str, torch.Tensor]
-) -> PreTrainedModel:
+def _from_state_dict(model_class: type[Model], config: PreTrainedConfig, state_dict: dict[str, torch.Tensor]) -> Model:
     """A model of these parameters, in their precision, none missing and none left over."""
     dtype = next(iter(state_dict.values())).dtype
-    model, info = model_class.from_pretrained(
+    loaded: Any = model_class.from_pretrained(
         None, config=config, state_dict=state_dict, dtype=dtype, output_loading_info=True
     )
+    model, info = loaded
     if info["missing_keys"] or info["unexpected_keys"]:
         raise ValueError(f"missing {sorted(info['missing_keys'])}, unexpected {sorted(info['unexpected_keys'])}")
     return model

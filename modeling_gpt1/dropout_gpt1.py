@@ -3,6 +3,9 @@ Dropout and attention with dropout: in plain operations, and for the CPU masks i
 attention that never holds all weights. Elsewhere, and where a graph is compiled, PyTorch's own kernels are fast.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -43,7 +46,7 @@ def eager_attention_forward(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
-    **kwargs,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """softmax(Q K^T * scaling + mask) V, with the weights: the attention that the fused kernels are held against."""
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling  # (batch, heads, queries, keys)
@@ -83,7 +86,16 @@ class AttentionWithDropout(torch.autograd.Function):
     WEIGHTS = 2**20  # of a block, about: 2 MB of bfloat16
 
     @staticmethod
-    def forward(ctx, query, key, value, bias, scaling, dropout, causal):
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        bias: torch.Tensor | None,
+        scaling: float,
+        dropout: float,
+        causal: bool,
+    ) -> torch.Tensor:
         ctx.seed = int(torch.randint(2**62, ()))
         ctx.options = scaling, dropout, causal
         # what is small is scaled, not the weights; contiguous, a block needs no copy of its own
@@ -96,7 +108,9 @@ class AttentionWithDropout(torch.autograd.Function):
         return output.mul_(1 / (1 - dropout))
 
     @staticmethod
-    def _blocks(ctx, query, key, bias):
+    def _blocks(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, bias: torch.Tensor | None
+    ) -> Iterator[tuple[slice, slice, slice, torch.Tensor, torch.Tensor]]:
         """For each block: which examples, queries and keys; its attention weights; the mask of its dropout."""
         _, dropout, causal = ctx.options
         examples, heads, length, _ = query.shape
@@ -112,7 +126,7 @@ class AttentionWithDropout(torch.autograd.Function):
                 scores = query[batch, :, rows] @ key[batch, :, keys].transpose(2, 3)  # (batch, heads, rows, keys)
                 if bias is not None:
                     scores += bias[batch if len(bias) > 1 else slice(None), :, rows, keys]
-                if causal:
+                if later is not None:
                     own = scores[..., start:]
                     own += later[: own.shape[2], : own.shape[3]]
                 weights = scores.softmax(-1)
@@ -120,7 +134,7 @@ class AttentionWithDropout(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_output):
+    def backward(ctx: Any, grad_output: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, bias = ctx.saved_tensors
         scaling, dropout, _ = ctx.options
         grad_output = grad_output / (1 - dropout)
@@ -152,7 +166,7 @@ def attention_with_dropout_forward(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float,
-    **kwargs,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """[`AttentionWithDropout`] as the attention of a layer; without a mask, a causal layer sees what came before."""
     bias = attention_mask

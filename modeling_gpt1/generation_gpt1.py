@@ -3,17 +3,23 @@ Generation of text alone, without special tokens; beyond the model's positions, 
 with room for the tokens to come.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import __version__
-from transformers.cache_utils import DynamicCache, DynamicLayer
-from transformers.generation import GenerationConfig, GenerationMixin, MaxLengthCriteria, StoppingCriteriaList
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.generation import (
+    GenerationConfig,
+    GenerationMixin,
+    GenerationMode,
+    MaxLengthCriteria,
+    StoppingCriteriaList,
+)
 
 from .configuration_gpt1 import GPT1Config
 
 
-def positions_of_tokens(attention_mask: torch.Tensor) -> torch.LongTensor:
+def positions_of_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
     """Positions `(batch, length)` that count the tokens of a mask of that shape, and not its padding."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
@@ -47,8 +53,11 @@ class GrowingLayer(DynamicLayer):
 
     ROOM = 128  # tokens
 
+    keys: torch.Tensor  # once it is initialised
+    values: torch.Tensor
+
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As in [`DynamicLayer`]: takes those of the new tokens, `(batch, heads, length, head_dim)`, returns all."""
         if torch.is_grad_enabled():
@@ -74,7 +83,7 @@ class GrowingLayer(DynamicLayer):
         return whole[:, :, :length]
 
 
-def growing_layers(config: GPT1Config) -> list[DynamicLayer]:
+def growing_layers(config: GPT1Config) -> list[Any]:
     """The layers of an empty cache; those of a limited `attention_window` remain transformers'."""
     return [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in DynamicCache(config=config).layers]
 
@@ -93,6 +102,12 @@ class GPT1GenerationMixin(GenerationMixin):
     What a token is predicted from thus depends on the length of the text alone.
     """
 
+    config: GPT1Config
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """What the model has that this is mixed into."""
+
     def suppress_special_tokens(self) -> None:
         """Completes a `generation_config` that does not say which token ends a text, or which never occur in one."""
         if self.generation_config.eos_token_id is None:
@@ -107,12 +122,14 @@ class GPT1GenerationMixin(GenerationMixin):
             ends = as_list(self.config.eos_token_id)
             self.generation_config.suppress_tokens = [token for token in suppressed if token not in ends]
 
-    def adjust_generation_fn(self, *args, **kwargs) -> None:
+    def adjust_generation_fn(self, *args: Any, **kwargs: Any) -> None:
         """As in transformers: the `generation_config` of a checkpoint, completed where it is older than this."""
         super().adjust_generation_fn(*args, **kwargs)
         self.suppress_special_tokens()
 
-    def _prepare_generation_config(self, generation_config: GenerationConfig | None, **kwargs) -> tuple:
+    def _prepare_generation_config(
+        self, generation_config: GenerationConfig | None, **kwargs: Any
+    ) -> tuple[GenerationConfig, dict[str, Any]]:
         self.let_end_token_through()
         prepared, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
         if prepared.suppress_tokens is not None and "suppress_tokens" not in kwargs:
@@ -124,14 +141,14 @@ class GPT1GenerationMixin(GenerationMixin):
         self,
         input_ids: torch.LongTensor,
         next_sequence_length: int | None = None,
-        past_key_values: DynamicCache | None = None,
+        past_key_values: Cache | None = None,
         attention_mask: torch.Tensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        is_first_iteration: bool = False,
+        inputs_embeds: torch.Tensor | None = None,
+        is_first_iteration: bool | None = False,
         window_keep: float = 0.5,
-        cache: DynamicCache | None = None,  # what transformers calls past_key_values from 5.24 on
-        **kwargs,
-    ) -> dict:
+        cache: Cache | None = None,  # what transformers calls past_key_values from 5.24 on
+        **kwargs: Any,
+    ) -> dict[str, Any]:
         """
         As in transformers, with the last window of a text that is longer than the model's positions. `inputs_embeds`
         are the beginning of that text, in place of ids or beside them.
@@ -170,14 +187,19 @@ class GPT1GenerationMixin(GenerationMixin):
             input_ids,
             next_sequence_length,
             past_key_values,
-            attention_mask,
+            attention_mask,  # type: ignore[arg-type]  # any tensor of zeros and ones
             inputs_embeds,
             is_first_iteration,
             **kwargs,
         )
 
-    def _prepare_cache_for_generation(
-        self, generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+    def _prepare_cache_for_generation(  # type: ignore[override]  # transformers' own returns None, not the bool it says
+        self,
+        generation_config: GenerationConfig,
+        model_kwargs: dict[str, Any],
+        generation_mode: GenerationMode,
+        batch_size: int,
+        max_cache_length: int,
     ) -> None:
         max_cache_length = min(max_cache_length, self.config.max_position_embeddings)
         super()._prepare_cache_for_generation(
@@ -187,7 +209,7 @@ class GPT1GenerationMixin(GenerationMixin):
         if type(cache) is DynamicCache and not cache.offloading:
             cache.layers = growing_layers(self.config)
 
-    def _get_stopping_criteria(self, *args, **kwargs) -> StoppingCriteriaList:
+    def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> StoppingCriteriaList:
         criteria = super()._get_stopping_criteria(*args, **kwargs)
         for criterion in criteria:
             if isinstance(criterion, MaxLengthCriteria):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -30,7 +30,8 @@ from .modeling_gpt1 import (
 )
 from .processor import InferenceDtype, optimize_for_inference
 from .training.data import Columns, Split, complete_rows, encode, find_columns, read_file, unknown_share
-from .training.tasks import TASKS
+from .training.labels import class_names
+from .training.tasks import TASKS, TaskName
 
 
 @dataclass
@@ -50,7 +51,7 @@ class PredictArguments(TableArguments):
             "lines or Parquet file, as its name ends; JSON lines if it has no ending."
         },
     )
-    task: Literal[tuple(TASKS)] | None = field(
+    task: TaskName | None = field(
         default=None,
         metadata={"help": "One of the paper's tasks, to predict the official test sets in --data_dir."},
     )
@@ -226,12 +227,12 @@ class Predictor:
             yield from ({"score": score} for score in logits.squeeze(-1).tolist())
             return
         several = config.problem_type == "multi_label_classification"
+        names = class_names(config)
         for row in (logits.sigmoid() if several else logits.softmax(-1)).tolist():
             best = max(range(len(row)), key=row.__getitem__)
             if self.multiple_choice:
                 yield {"label": best, "probabilities": row}
             else:
-                names = [config.id2label[index] for index in range(len(row))]
                 label = [n for n, p in zip(names, row, strict=True) if p > 0.5] if several else names[best]
                 yield {"label": label, "probabilities": dict(zip(names, row, strict=True))}
 
@@ -247,8 +248,8 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
         raise ValueError("give either --text or --input_file")
     if (args.input_file is None) != (args.output_file is None):
         raise ValueError("--input_file and --output_file go together")
-    if args.input_file is not None:
-        return _predict_file(args)
+    if args.input_file is not None and args.output_file is not None:
+        return _predict_file(args, args.input_file, args.output_file)
     predictor = Predictor(args.model, args.batch_size, args.dtype)
     if predictor.multiple_choice:
         raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")
@@ -258,12 +259,12 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
     return predictor(Dataset.from_dict({"text": [args.text]} | pair), ["text", *pair])
 
 
-def _predict_file(args: PredictArguments) -> list[dict[str, Any]]:
-    if Path(args.output_file).resolve() == Path(args.input_file).resolve():
+def _predict_file(args: PredictArguments, input_file: str, output_file: str) -> list[dict[str, Any]]:
+    if Path(output_file).resolve() == Path(input_file).resolve():
         raise ValueError("--output_file is --input_file: give it a name of its own")
-    with new_file(args.output_file) as file:
-        nested = kind_of(args.output_file, JsonTable) is JsonTable
-        split = read_file(args.input_file, args)
+    with new_file(output_file) as file:
+        nested = kind_of(output_file, JsonTable) is JsonTable
+        split = read_file(input_file, args)
         predictor = Predictor(args.model, args.batch_size, args.dtype)
         columns = predictor.find_columns(split, args.text_columns, args.choice_columns)
         split = complete_rows(split, columns)
@@ -273,16 +274,16 @@ def _predict_file(args: PredictArguments) -> list[dict[str, Any]]:
     return results
 
 
-def beside(split: Split, results: list[dict[str, Any]], nested: bool) -> dict[str, list[Any]]:
+def beside(split: Split, results: list[dict[str, Any]], nested: bool) -> dict[str, Sequence[Any]]:
     """
     The columns of a split with those of its results. An input column of the same name as one of these becomes
     `input_NAME`. Probabilities are one object a row, or a column `probability_LABEL` for each label if not `nested`.
     """
-    added: dict[str, list[Any]] = {name: [result[name] for result in results] for name in results[0]}
+    added: dict[str, Sequence[Any]] = {name: [result[name] for result in results] for name in results[0]}
     if not nested and "probabilities" in added:
         rows = [p if isinstance(p, dict) else dict(enumerate(p)) for p in added.pop("probabilities")]
         added |= {f"probability_{name}": [row[name] for row in rows] for name in rows[0]}
-    columns: dict[str, list[Any]] = {}
+    columns: dict[str, Sequence[Any]] = {}
     for name, values in split.columns.items():
         while name in added or name in columns:
             name = f"input_{name}"

@@ -89,12 +89,26 @@ def check_length(config: GPT1Config, length: int) -> None:
         )
 
 
+def given(input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+    """
+    The one of the two that there is.
+
+    Raises:
+        ValueError: neither or both.
+    """
+    if input_ids is not None and inputs_embeds is None:
+        return input_ids
+    if inputs_embeds is not None and input_ids is None:
+        return inputs_embeds
+    raise ValueError("pass exactly one of input_ids and inputs_embeds")
+
+
 def real_tokens(
     config: GPT1Config,
-    input_ids: torch.LongTensor | None,
+    input_ids: torch.Tensor | None,
     attention_mask: torch.Tensor | None,
-    inputs_embeds: torch.FloatTensor | None,
-) -> torch.BoolTensor:
+    inputs_embeds: torch.Tensor | None,
+) -> torch.Tensor:
     """
     Where an input of shape `(..., length)` holds tokens, not padding; without a mask, `pad_token_id` tells.
 
@@ -106,17 +120,16 @@ def real_tokens(
     if attention_mask is not None:
         return attention_mask.bool()
     if input_ids is None:
-        if inputs_embeds is None:
-            raise ValueError("pass exactly one of input_ids and inputs_embeds")
-        return torch.ones(inputs_embeds.shape[:-1], dtype=torch.bool, device=inputs_embeds.device)
+        embeds = given(input_ids, inputs_embeds)
+        return torch.ones(embeds.shape[:-1], dtype=torch.bool, device=embeds.device)
     if config.pad_token_id is None:
         return torch.ones_like(input_ids, dtype=torch.bool)
     return input_ids != config.pad_token_id
 
 
 def seen_and_own(
-    real: torch.BoolTensor, rows: torch.Tensor, past_key_values: Cache | None
-) -> tuple[torch.BoolTensor, torch.BoolTensor]:
+    real: torch.Tensor, rows: torch.Tensor, past_key_values: Cache | None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Which tokens are real of all that are seen and of the rows' own, `(rows, past length + length)` and
     `(rows, length)`, by what [`real_tokens`] gives for either.
@@ -128,17 +141,17 @@ def seen_and_own(
     return F.pad(real, (missing, 0), value=True), real[:, -length:]
 
 
-def last_real(real: torch.BoolTensor) -> torch.LongTensor:
+def last_real(real: torch.Tensor) -> torch.Tensor:
     """The position `(rows,)` of the last real token of each row of `(rows, length)`."""
     return real.shape[1] - 1 - real.flip(1).int().argmax(1)
 
 
-def last_real_state(states: torch.Tensor, real: torch.BoolTensor) -> torch.Tensor:
+def last_real_state(states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """The states `(rows, hidden_size)` at the last real token of each row of `(rows, length, hidden_size)`."""
     return states[torch.arange(states.shape[0], device=states.device), last_real(real)]
 
 
-def swapped_order(input_ids: torch.LongTensor, real: torch.BoolTensor, sep_token_id: int | None) -> torch.LongTensor:
+def swapped_order(input_ids: torch.Tensor, real: torch.Tensor, sep_token_id: int | None) -> torch.Tensor:
     """
     Which position each position of `start B delimiter A extract` comes from in `start A delimiter B extract`.
 
@@ -173,23 +186,24 @@ def swapped_order(input_ids: torch.LongTensor, real: torch.BoolTensor, sep_token
 
 
 def choices_shape(
-    name: str, input_ids: torch.LongTensor | None, inputs_embeds: torch.FloatTensor | None
+    name: str, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None
 ) -> tuple[int, int, int]:
     """
     `(batch, choices, length)` of an input to the class `name`.
 
     Raises:
-        ValueError: an input without the dimension of the choices.
+        ValueError: neither or both of the two, or an input without the dimension of the choices.
     """
-    shape = (input_ids if input_ids is not None else inputs_embeds).shape
+    shape = given(input_ids, inputs_embeds).shape
     if len(shape) != (3 if input_ids is not None else 4):
         raise ValueError(f"{name} takes input_ids of shape (batch, choices, length), got {tuple(shape)}")
-    return shape[:3]
+    return shape[0], shape[1], shape[2]
 
 
 __all__ = [
     "check_length",
     "choices_shape",
+    "given",
     "refuse_unknown",
     "seen_and_own",
     "last_real",

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
 from huggingface_hub.errors import HFValidationError
@@ -23,6 +23,8 @@ from .openai_gpt import from_openai_gpt
 
 
 SPECIAL_IDS = ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")  # in the order of their rows
+
+Model = TypeVar("Model", bound=GPT1PreTrainedModel)
 
 _SAVED_CLASSES = {model_class.__name__: model_class for models in AUTO_CLASSES.values() for model_class in models}
 
@@ -70,6 +72,18 @@ def load_config(model: str) -> GPT1Config:
         raise OSError(f"no checkpoint {model}: there is no such directory, and on the Hub: {cause}") from error
 
 
+@overload
+def load_checkpoint(
+    source: str | os.PathLike, model_class: type[Model], dtype: str = "auto"
+) -> tuple[Model, GPT1Tokenizer]: ...
+
+
+@overload
+def load_checkpoint(
+    source: str | os.PathLike, model_class: None = None, dtype: str = "auto"
+) -> tuple[GPT1PreTrainedModel, GPT1Tokenizer]: ...
+
+
 def load_checkpoint(
     source: str | os.PathLike, model_class: type[GPT1PreTrainedModel] | None = None, dtype: str = "auto"
 ) -> tuple[GPT1PreTrainedModel, GPT1Tokenizer]:
@@ -89,16 +103,28 @@ def load_checkpoint(
     return model, load_checkpoint_tokenizer(source, model.config)
 
 
+@overload
+def load_checkpoint_model(source: str | os.PathLike, model_class: type[Model], dtype: str = "auto") -> Model: ...
+
+
+@overload
+def load_checkpoint_model(
+    source: str | os.PathLike, model_class: type[GPT1PreTrainedModel] | None = None, dtype: str = "auto"
+) -> GPT1PreTrainedModel: ...
+
+
 def load_checkpoint_model(
     source: str | os.PathLike, model_class: type[GPT1PreTrainedModel] | None = None, dtype: str = "auto"
 ) -> GPT1PreTrainedModel:
     """The model of [`load_checkpoint`]."""
     config = load_config(str(source))
-    architecture = (config.architectures or [None])[0]
-    if architecture not in _SAVED_CLASSES and (architecture or model_class is None):
+    architecture = config.architectures[0] if config.architectures else None
+    saved = _SAVED_CLASSES.get(architecture or "")
+    wanted = model_class or saved
+    if wanted is None or (architecture and saved is None):
         kind = architecture or "a model of another kind"
         raise ValueError(f"{source} holds {kind}: a gpt1 checkpoint is needed, such as gpt1 convert makes")
-    return load_weights(model_class or _SAVED_CLASSES[architecture], source, config, dtype=dtype)
+    return load_weights(wanted, source, config, dtype=dtype)
 
 
 @contextmanager
@@ -156,7 +182,7 @@ def check_vocabulary(tokenizer: GPT1Tokenizer, rows: int, name: str, has_special
         raise ValueError(f"the vocabulary {name} is not numbered from 0 to {rows - 1}")
 
 
-def load_tokenizer_and_config(model: str) -> tuple[PreTrainedTokenizerBase, GPT1Config]:
+def load_tokenizer_and_config(model: str) -> tuple[GPT1Tokenizer, GPT1Config]:
     """
     The tokenizer, in task format, and the configuration of a checkpoint.
 
@@ -176,8 +202,8 @@ def set_special_tokens(config: GPT1Config, tokenizer: PreTrainedTokenizerBase) -
 
 
 def load_with_tokenizer(
-    model_class: type[GPT1PreTrainedModel], model: str, config: GPT1Config, tokenizer: PreTrainedTokenizerBase
-) -> GPT1PreTrainedModel:
+    model_class: type[Model], model: str, config: GPT1Config, tokenizer: PreTrainedTokenizerBase
+) -> Model:
     """
     A checkpoint's weights in a model of `model_class` to train, with a new head where it has none like it, and with
     new embeddings for tokens that it does not know yet.
@@ -190,12 +216,12 @@ def load_with_tokenizer(
 
 
 def load_weights(
-    model_class: type[GPT1PreTrainedModel],
+    model_class: type[Model],
     source: str | os.PathLike,
     config: GPT1Config,
     new_head: bool = False,
     dtype: str | None = None,
-) -> GPT1PreTrainedModel:
+) -> Model:
     """
     `from_pretrained` that makes no parameter up, or with `new_head` none but those of a task's head.
 
@@ -204,7 +230,8 @@ def load_weights(
     """
     check_header(source, config, model_class)
     with quietly() if Path(source).is_dir() else nullcontext():  # of a download, the bar is wanted
-        model, info = model_class.from_pretrained(source, config=config, dtype=dtype, output_loading_info=True)
+        loaded: Any = model_class.from_pretrained(source, config=config, dtype=dtype, output_loading_info=True)
+    model, info = loaded
     missing = sorted(name for name in info["missing_keys"] if not (new_head and name.startswith("score.")))
     if missing:
         raise ValueError(f"{source} lacks {len(missing)} of its parameters, {missing[0]} for one")
@@ -272,7 +299,8 @@ _SHOWN_BY = {
 
 def _check_dtypes(source: str | os.PathLike, config: GPT1Config, headers: dict[str, Header]) -> None:
     """Refuses what a header may call weights of as many bytes: integers, and the other half precision."""
-    other_half = {torch.float16: "BF16", torch.bfloat16: "F16"}.get(config.dtype)
+    halves: dict[Any, str] = {torch.float16: "BF16", torch.bfloat16: "F16"}
+    other_half = halves.get(config.dtype)
     for name, header in headers.items():
         if header.dtype not in ("F64", "F32", "F16", "BF16") or header.dtype == other_half:
             right = str(config.dtype or "floating-point numbers").removeprefix("torch.")
@@ -285,7 +313,7 @@ def _read_headers(source: str) -> dict[str, Header]:
     index = _file_of(source, SAFE_WEIGHTS_INDEX_NAME)
     if index is not None and _file_of(source, SAFE_WEIGHTS_NAME) is None:
         files = _shards(Path(index))
-    headers = {}
+    headers: dict[str, Header] = {}
     for path in filter(None, (_file_of(source, name) for name in files)):
         try:
             with safe_open(path, "pt") as file:

@@ -6,6 +6,7 @@ weights; and the models' outputs, with logits that are computed only when somebo
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +31,7 @@ def upcast(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.dtype.itemsize < 4 else tensor
 
 
-def softmax_loss_(logits: torch.Tensor, targets: torch.LongTensor, token_weights: torch.Tensor) -> torch.Tensor:
+def softmax_loss_(logits: torch.Tensor, targets: torch.Tensor, token_weights: torch.Tensor) -> torch.Tensor:
     """
     sum_i token_weights_i * -log softmax(logits_i)[targets_i]; in place of the logits, its gradient there:
     token_weights * (softmax - onehot).
@@ -87,7 +88,9 @@ class TokenLoss(torch.autograd.Function):
     CPU_BLOCK = 8  # rows of a softmax on CPU: 1.3 MB of float32, in the cache from one operation to the next
 
     @staticmethod
-    def forward(ctx, states, weight, targets, token_weights):
+    def forward(
+        ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, token_weights: torch.Tensor
+    ) -> torch.Tensor:
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         vocab_size, alignment = len(weight), TokenLoss.CPU_ALIGNMENT if device == "cpu" else TokenLoss.ALIGNMENT
@@ -132,11 +135,11 @@ class TokenLoss(torch.autograd.Function):
                         wide.mul_(token_weight / total).scatter_add_(1, target, -token_weight.to(wide.dtype))
                         if wide is not piece:
                             piece.copy_(wide)
-                if needs_states:
+                if grad_states is not None:
                     torch.mm(logits, compute_weight, out=grad_states[rows])
-                if needs_weight:
+                if product is not None:
                     torch.mm(logits.T, chunk, out=product)
-                    if grad_weight is not product:
+                    if grad_weight is not None and grad_weight is not product:
                         for whole, part in zip(grad_weight.split(some), product.split(some), strict=True):
                             whole += upcast(part)
         ctx.dtypes = states.dtype, weight.dtype
@@ -145,7 +148,7 @@ class TokenLoss(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad_loss):
+    def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grads = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
         return (
             *(None if grad is None else grad.to(dtype, copy=True).mul_(grad_loss) for grad, dtype in grads),
@@ -185,7 +188,7 @@ def embedding_matrix(embed_tokens: nn.Embedding, vocab_size: int, device: torch.
 def token_loss(
     states: torch.Tensor,
     weight: torch.Tensor,
-    targets: torch.LongTensor,
+    targets: torch.Tensor,
     token_weights: torch.Tensor,
     select: bool | None = None,
 ) -> torch.Tensor:
@@ -215,9 +218,9 @@ def token_loss(
 
 
 def loss_and_logits(
-    head: nn.Module,
+    head: Callable[[torch.Tensor], torch.Tensor],
     states: torch.Tensor,
-    targets: torch.LongTensor,
+    targets: torch.Tensor,
     num_items_in_batch: torch.Tensor | int | None,
     skip_logits: bool,
     select: bool | None = None,
@@ -239,7 +242,8 @@ def loss_and_logits(
     """
     if num_items_in_batch is None:
         num_items_in_batch = (targets != IGNORED).sum().clamp(min=1)
-    if skip_logits and is_plain(head) and head.bias is None and not torch.compiler.is_compiling():
+    can_skip = skip_logits and not torch.compiler.is_compiling()
+    if can_skip and isinstance(head, nn.Linear) and is_plain(head) and head.bias is None:
         token_weights = upcast(states.new_ones(())) / num_items_in_batch
         return token_loss(states, head.weight, targets, token_weights, select), lambda: head(states)
     logits = head(states)
@@ -247,13 +251,13 @@ def loss_and_logits(
     return total / num_items_in_batch, logits
 
 
-def next_token_targets(labels: torch.LongTensor, real: torch.Tensor | None = None) -> torch.LongTensor:
+def next_token_targets(labels: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
     """What each position of `(rows, length)` has to predict: the next label; -100 at padding, where `real` is 0."""
     targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
     return targets if real is None else targets.masked_fill(real == 0, IGNORED)
 
 
-def mean_over_rows(targets: torch.LongTensor, dtype: torch.dtype) -> torch.FloatTensor:
+def mean_over_rows(targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """The weights `(rows, length)` of a mean over each row's targets and then over the rows that have one."""
     counted = targets != IGNORED
     in_row = counted.sum(-1, keepdim=True).clamp(min=1)
@@ -262,8 +266,8 @@ def mean_over_rows(targets: torch.LongTensor, dtype: torch.dtype) -> torch.Float
 
 
 def row_terms(
-    states: torch.Tensor, labels: torch.LongTensor, real: torch.BoolTensor
-) -> tuple[torch.Tensor, torch.LongTensor, torch.Tensor]:
+    states: torch.Tensor, labels: torch.Tensor, real: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """
     The terms of L1 over rows, a mean over each row's targets and then over the rows, as in the original code.
 
@@ -288,7 +292,8 @@ class GPT1ModelOutput(BaseModelOutputWithPast):
             are dropped: an output layer that is tied to them uses the same.
     """
 
-    token_embeddings: torch.FloatTensor | None = None
+    last_hidden_state: torch.FloatTensor  # there always is one
+    token_embeddings: torch.Tensor | None = None
 
 
 @dataclass
@@ -299,8 +304,8 @@ class GPT1TaskOutput(SequenceClassifierOutput):
         lm_loss (`torch.FloatTensor` of shape `()`): the auxiliary language-modeling loss L1, while training.
     """
 
-    task_loss: torch.FloatTensor | None = None
-    lm_loss: torch.FloatTensor | None = None
+    task_loss: torch.Tensor | None = None
+    lm_loss: torch.Tensor | None = None
 
 
 class LogitsOnDemand(ModelOutput):
@@ -323,12 +328,12 @@ class LogitsOnDemand(ModelOutput):
     def logits(self, value: torch.Tensor | Callable[[], torch.Tensor] | None) -> None:
         self.__dict__["logits"] = value
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str | int | slice) -> Any:
         if isinstance(key, int):
             key = list(self.keys())[key]
         return self.logits if key == "logits" and "logits" in self else super().__getitem__(key)
 
-    def get(self, key, default=None):
+    def get(self, key: str, default: Any = None) -> Any:
         try:
             return self[key]
         except KeyError:

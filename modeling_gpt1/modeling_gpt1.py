@@ -11,8 +11,10 @@ References:
 """
 
 import copy
+import os
 from collections.abc import Callable
 from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +38,7 @@ from .inputs_gpt1 import (
     cache_among,
     check_length,
     choices_shape,
+    given,
     last_real,
     last_real_state,
     real_tokens,
@@ -61,18 +64,7 @@ from .packed_choices_gpt1 import PackedChoices, can_pack
 
 
 logger = logging.get_logger(__name__)
-
-
-class GPT1TaskKwargs(TransformersKwargs, total=False):
-    """
-    Adds to transformers' keyword arguments:
-        lm_labels (`torch.LongTensor`, *optional*): of the shape of `input_ids`.
-
-    It is no named parameter because `Trainer` takes every one with "label" in its name for a label that each
-    evaluation batch has to bring. To train with it, set `remove_unused_columns=False`.
-    """
-
-    lm_labels: torch.LongTensor | None
+GPT1Class = TypeVar("GPT1Class", bound="GPT1PreTrainedModel")
 
 
 class GPT1Attention(nn.Module):
@@ -90,7 +82,7 @@ class GPT1Attention(nn.Module):
         self.attention_window = config.attention_window  # a configuration takes long to answer
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.o_proj.adds_to_residual = True
+        self.o_proj.adds_to_residual = True  # type: ignore[assignment]  # a mark, which torch allows
 
     def forward(
         self,
@@ -140,7 +132,7 @@ class GPT1MLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
         self.act = ACT2FN[config.hidden_act]
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.down_proj.adds_to_residual = True
+        self.down_proj.adds_to_residual = True  # type: ignore[assignment]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.down_proj(self.act(self.up_proj(hidden_states)))
@@ -182,7 +174,7 @@ class SinusoidalPositions(nn.Module):
         super().__init__()
         self.hidden_size = config.hidden_size
 
-    def forward(self, position_ids: torch.LongTensor) -> torch.Tensor:
+    def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         pairs = torch.arange(0, self.hidden_size, 2, device=position_ids.device, dtype=torch.double)
         angles = position_ids[..., None] / 10_000.0 ** (pairs / self.hidden_size)  # (batch, length, hidden_size / 2)
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
@@ -193,6 +185,7 @@ class GPT1PreTrainedModel(PreTrainedModel):
 
     config: GPT1Config
     config_class = GPT1Config
+    to: Any  # whose self a decorator of transformers hides from type checkers
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["GPT1Layer"]
@@ -218,12 +211,15 @@ class GPT1PreTrainedModel(PreTrainedModel):
         | `o_proj`, `down_proj` weights of pre-norm blocks | N(0, initializer_range / sqrt(2 * layers)), as in GPT-2 |
         """
         super()._init_weights(module)
-        if self.config.norm_position == "pre" and getattr(module, "adds_to_residual", False):
+        pre_norm = self.config.norm_position == "pre"
+        if pre_norm and isinstance(module, nn.Linear) and hasattr(module, "adds_to_residual"):
             std = self.config.initializer_range / (2 * self.config.num_hidden_layers) ** 0.5
             init.normal_(module.weight, mean=0.0, std=std)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+    def from_pretrained(
+        cls: type[GPT1Class], pretrained_model_name_or_path: str | os.PathLike | None, *model_args: Any, **kwargs: Any
+    ) -> GPT1Class:
         """
         As in transformers. A directory or Hub id that holds an `openai-gpt` checkpoint loads as well: base,
         language-modeling, double-heads or classification, with its head where this class has one like it.
@@ -256,13 +252,13 @@ class GPT1Model(GPT1PreTrainedModel):
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         if config.position_embedding_type == "learned":
-            self.embed_positions = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+            self.embed_positions: nn.Module = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         else:
             self.embed_positions = SinusoidalPositions(config)
         self.dropout = GPT1Dropout(config.embedding_dropout)
         self.layers = nn.ModuleList([GPT1Layer(config, index) for index in range(config.num_hidden_layers)])
         if config.norm_position == "pre":
-            self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+            self.norm: nn.Module = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         else:
             self.norm = nn.Identity()
         self.gradient_checkpointing = False
@@ -270,7 +266,7 @@ class GPT1Model(GPT1PreTrainedModel):
         self.trained_on_end: bool | torch.Tensor = False
         self.post_init()
 
-    def _embed(self, token_ids: torch.LongTensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
+    def _embed(self, token_ids: torch.Tensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
         try:
             return self.embed_tokens(token_ids) if matrix is None else F.embedding(token_ids, matrix)
         except IndexError:
@@ -279,7 +275,7 @@ class GPT1Model(GPT1PreTrainedModel):
                 f"got ids from {token_ids.min().item()} to {token_ids.max().item()}"
             ) from None
 
-    def _positions(self, position_ids: torch.LongTensor, drop_entries: bool) -> torch.Tensor:
+    def _positions(self, position_ids: torch.Tensor, drop_entries: bool) -> torch.Tensor:
         if drop_entries and self.config.position_embedding_type == "learned":
             return F.embedding(position_ids, self.dropout(self.embed_positions.weight))
         return self.embed_positions(position_ids)
@@ -299,14 +295,14 @@ class GPT1Model(GPT1PreTrainedModel):
     @capture_outputs
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Any,
     ) -> GPT1ModelOutput:
         r"""
         Args:
@@ -321,6 +317,7 @@ class GPT1Model(GPT1PreTrainedModel):
             token_type_ids (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 token ids whose embeddings are added, as in `openai-gpt`: speakers or segments.
             use_cache (`bool`, *optional*): return `past_key_values`; `config.use_cache` by default.
+            kwargs: as in transformers' `TransformersKwargs`, `output_hidden_states` and `output_attentions` for two.
 
         Returns:
             [`GPT1ModelOutput`], `last_hidden_state` of shape `(batch, length, hidden_size)`.
@@ -334,14 +331,14 @@ class GPT1Model(GPT1PreTrainedModel):
         past_key_values = cache_among(kwargs, past_key_values)
         if not torch.compiler.is_compiling():
             refuse_unknown(kwargs)
-            for end in as_list(self.config.eos_token_id) if self.training and input_ids is not None else ():
-                self.trained_on_end = (input_ids == end).any() | self.trained_on_end  # no step waits for the answer
+            if self.training and input_ids is not None:
+                for end in as_list(self.config.eos_token_id):  # no step waits for the answer
+                    self.trained_on_end = (input_ids == end).any() | self.trained_on_end
         elif self.training:  # which cannot look at the tokens, and so counts as such a step
             self.trained_on_end = True
         config = attention_config(self.config, kwargs)
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("pass exactly one of input_ids and inputs_embeds")
-        length = (input_ids if input_ids is not None else inputs_embeds).shape[1]
+        rows = given(input_ids, inputs_embeds)
+        length = rows.shape[1]
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
         # Packed rows bring their own positions and may be longer than any one text in them.
         packed = position_ids is not None and past_key_values is None
@@ -350,10 +347,9 @@ class GPT1Model(GPT1PreTrainedModel):
 
         matrix = None
         if self.config.embedding_dropout_type == "matrix" and self.training:
-            device = (input_ids if input_ids is not None else inputs_embeds).device
-            matrix = self.dropout(embedding_matrix(self.embed_tokens, self.config.vocab_size, device))
+            matrix = self.dropout(embedding_matrix(self.embed_tokens, self.config.vocab_size, rows.device))
         if inputs_embeds is None:
-            inputs_embeds = self._embed(input_ids, matrix)
+            inputs_embeds = self._embed(rows, matrix)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
 
@@ -374,7 +370,7 @@ class GPT1Model(GPT1PreTrainedModel):
         try:
             hidden_states = inputs_embeds + self._positions(position_ids, matrix is not None).to(inputs_embeds.dtype)
         except IndexError:
-            check_length(self.config, position_ids.max().item() + 1)
+            check_length(self.config, int(position_ids.max()) + 1)
             raise
         if token_type_ids is not None:
             hidden_states = hidden_states + self._embed(token_type_ids, matrix)
@@ -403,14 +399,14 @@ class GPT1LanguageModel(GPT1PreTrainedModel):
     def _loss_and_logits(
         self,
         outputs: GPT1ModelOutput,
-        targets: torch.LongTensor | None,
-        kept: slice | torch.LongTensor,
+        targets: torch.Tensor | None,
+        kept: slice | torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None,
         skip_logits: bool | None,
-    ) -> tuple[torch.Tensor | None, torch.Tensor | Callable[[], torch.Tensor]]:
-        """The loss of the `kept` positions, if there are targets `(batch, length)`, and their logits."""
+    ) -> tuple[torch.Tensor | None, Any]:
+        """The loss of the `kept` states, if there are targets `(batch, length)`, and the logits or what makes them."""
         states = outputs.last_hidden_state[:, kept]
-        head = self.lm_head
+        head: Callable[[torch.Tensor], torch.Tensor] = self.lm_head
         if outputs.token_embeddings is not None and self.config.tie_word_embeddings:
             head = partial(F.linear, weight=outputs.token_embeddings)
         if targets is None:
@@ -434,7 +430,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         super().__init__(config)
         self.suppress_special_tokens()
 
-    def save_pretrained(self, *args, **kwargs) -> None:
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As in transformers; the `generation_config` says whether texts end."""
         self.let_end_token_through()
         super().save_pretrained(*args, **kwargs)
@@ -442,18 +438,18 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
         skip_logits: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Any,
     ) -> GPT1CausalLMOutput:
         r"""
         Args, beside those of [`GPT1Model.forward`]:
@@ -477,8 +473,10 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         # No argument by name: `Trainer` would take it for a label that each batch must have, and evaluate no loss
         targets = kwargs.pop("shift_labels", None)
         if labels is not None and targets is None:
-            is_padding_mask = isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2
-            targets = next_token_targets(labels, attention_mask[:, -labels.shape[1] :] if is_padding_mask else None)
+            real = None
+            if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
+                real = attention_mask[:, -labels.shape[1] :]
+            targets = next_token_targets(labels, real)
         if targets is not None and use_cache is None:
             use_cache = False
         outputs = self.model(
@@ -513,15 +511,15 @@ class GPT1ForMaskedLM(GPT1LanguageModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         skip_logits: bool | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        **kwargs: Any,
     ) -> GPT1MaskedLMOutput:
         r"""
         Args, beside those of [`GPT1Model.forward`]:
@@ -547,17 +545,21 @@ class GPT1TaskModel(GPT1PreTrainedModel):
 
     The extract state is the last block's state at the last real token (`_classify_` in the task format), and
     L3 = L2 + lm_coef * L1 (paper, equations 3 to 5). L1 is computed from the same pass, while training only.
+
+    `lm_labels` is no named parameter because `Trainer` takes every one with "label" in its name for a label that each
+    evaluation batch has to bring. To train with it, set `remove_unused_columns=False`.
     """
 
     # The losses are means over a batch: Trainer has to average them over accumulated batches.
     accepts_loss_kwargs = False
 
-    def __init__(self, config: GPT1Config, num_scores: int):
+    def __init__(self, config: GPT1Config, num_scores: int | None = None):
         super().__init__(config)
         self.loss_type = "ForSequenceClassification"
         self.model = GPT1Model(config)
         self.dropout = GPT1Dropout(config.classifier_dropout)
-        self.score = nn.Linear(config.hidden_size, num_scores)
+        assert config.num_labels is not None
+        self.score = nn.Linear(config.hidden_size, config.num_labels if num_scores is None else num_scores)
         self.post_init()
 
     def _output(
@@ -565,7 +567,7 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         outputs: GPT1ModelOutput,
         logits: torch.Tensor,
         labels: torch.Tensor | None,
-        lm_terms: Callable[[], tuple[torch.Tensor, torch.LongTensor, torch.Tensor]] | None,
+        lm_terms: Callable[[], tuple[torch.Tensor, torch.Tensor, torch.Tensor]] | None,
     ) -> GPT1TaskOutput:
         """
         The head's output with its losses: L2 where there are `labels`, L1 while training.
@@ -621,7 +623,7 @@ class GPT1TaskModel(GPT1PreTrainedModel):
             return self._class_loss(logits, labels)
         return self.loss_function(labels.to(logits.dtype), logits, self.config)
 
-    def _class_loss(self, scores: torch.Tensor, labels: torch.LongTensor) -> torch.Tensor:
+    def _class_loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of `scores` `(batch, classes)`; while training, the labels are smoothed if the config asks."""
         smoothing = self.config.label_smoothing if self.training else 0.0
         return F.cross_entropy(scores, labels.flatten(), label_smoothing=smoothing)
@@ -630,20 +632,17 @@ class GPT1TaskModel(GPT1PreTrainedModel):
 class GPT1ForSequenceClassification(GPT1TaskModel):
     """Classification of `start text extract` (paper, section 3.3); regression if `num_labels` is 1; multi-label."""
 
-    def __init__(self, config: GPT1Config):
-        super().__init__(config, config.num_labels)
-
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        **kwargs: Unpack[GPT1TaskKwargs],
+        **kwargs: Any,
     ) -> GPT1TaskOutput:
         r"""
         Args, beside those of [`GPT1Model.forward`]:
@@ -657,7 +656,7 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
             [`GPT1TaskOutput`], `logits` of shape `(batch, num_labels)`.
         """
         real = real_tokens(self.config, input_ids, attention_mask, inputs_embeds)
-        seen, real = seen_and_own(real, input_ids if inputs_embeds is None else inputs_embeds, past_key_values)
+        seen, real = seen_and_own(real, given(input_ids, inputs_embeds), past_key_values)
         lm_labels = kwargs.pop("lm_labels", None)
         lm_labels = input_ids if lm_labels is None else lm_labels
         kwargs["use_cache"] = False
@@ -680,18 +679,15 @@ class GPT1ForSimilarity(GPT1TaskModel):
     Takes the first order only, as any pair encoding, and builds the second by moving the tokens.
     """
 
-    def __init__(self, config: GPT1Config):
-        super().__init__(config, config.num_labels)
-
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor,
+        input_ids: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        **kwargs: Unpack[GPT1TaskKwargs],
+        **kwargs: Any,
     ) -> GPT1TaskOutput:
         r"""
         Args, beside those of [`GPT1Model.forward`] (`inputs_embeds` and `position_ids` cannot be reordered):
@@ -714,15 +710,15 @@ class GPT1ForSimilarity(GPT1TaskModel):
         seen, real = seen_and_own(real, input_ids, past_key_values)
         swap = swapped_order(input_ids, real, self.config.sep_token_id)
         if past_key_values is not None:  # both orders have the same past
-            past_key_values.reorder_cache(torch.arange(len(real), device=real.device).repeat(2))
+            rows = torch.arange(len(real), device=real.device).repeat(2)
+            past_key_values.reorder_cache(rows)  # type: ignore[arg-type]  # any tensor of whole numbers
 
-        def both(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else torch.cat((tensor, tensor.gather(1, swap)))
+        def both(tensor: torch.Tensor) -> torch.Tensor:
+            return torch.cat((tensor, tensor.gather(1, swap)))
 
         kwargs["use_cache"] = False
-        outputs = self.model(
-            both(input_ids), torch.cat((seen, seen)), None, past_key_values, None, both(token_type_ids), **kwargs
-        )
+        ids, types = both(input_ids), None if token_type_ids is None else both(token_type_ids)
+        outputs = self.model(ids, torch.cat((seen, seen)), None, past_key_values, None, types, **kwargs)
         states, real = outputs.last_hidden_state, torch.cat((real, real))
         logits = self.score(self.dropout(last_real_state(states, real).unflatten(0, (2, -1)).sum(0)))
         lm_terms = partial(row_terms, states, both(input_ids if lm_labels is None else lm_labels), real)
@@ -747,13 +743,13 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        labels: torch.LongTensor | None = None,
-        **kwargs: Unpack[GPT1TaskKwargs],
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> GPT1TaskOutput:
         r"""
         Args, with `(batch, choices, length)` in place of [`GPT1Model.forward`]'s `(batch, length)`:
@@ -775,7 +771,7 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
 
         kwargs["use_cache"] = False
         packed = lm_terms = None
-        if position_ids is None and input_ids is not None and can_pack(self.config, kwargs):
+        if position_ids is None and input_ids is not None and lm_labels is not None and can_pack(self.config, kwargs):
             packed = PackedChoices.pack(input_ids, real, token_type_ids, lm_labels)
         if packed is not None:
             outputs = self.model(
@@ -787,11 +783,12 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
             )
             states = outputs.last_hidden_state
             extract = packed.extract_states(states)
-            lm_terms = partial(packed.lm_terms, states, lm_labels)
+            lm_terms = partial(packed.lm_terms, states)
         else:
-            ids, mask, positions, embeds, types, targets = (
+            mask = real.flatten(0, 1)
+            ids, positions, embeds, types, targets = (
                 None if tensor is None else tensor.flatten(0, 1)
-                for tensor in (input_ids, real, position_ids, inputs_embeds, token_type_ids, lm_labels)
+                for tensor in (input_ids, position_ids, inputs_embeds, token_type_ids, lm_labels)
             )
             outputs = self.model(ids, mask, positions, None, embeds, types, **kwargs)
             states = outputs.last_hidden_state
@@ -803,7 +800,7 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         extract = extract * self.dropout(torch.ones_like(extract[:, :1]))  # (batch, choices, hidden_size)
         return self._output(outputs, self.score(extract).squeeze(-1), labels, lm_terms)
 
-    def _task_loss(self, logits: torch.Tensor, labels: torch.LongTensor) -> torch.Tensor:
+    def _task_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return self._class_loss(logits, labels)
 
 
@@ -826,15 +823,15 @@ class GPT1DoubleHeadsModel(GPT1ForCausalLM):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        mc_token_ids: torch.LongTensor | None = None,
-        labels: torch.LongTensor | None = None,
-        mc_labels: torch.LongTensor | None = None,
-        **kwargs: Unpack[TransformersKwargs],
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        mc_token_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        mc_labels: torch.Tensor | None = None,
+        **kwargs: Any,
     ) -> GPT1DoubleHeadsOutput:
         r"""
         Args, with `(batch, choices, length)` in place of [`GPT1Model.forward`]'s `(batch, length)`:

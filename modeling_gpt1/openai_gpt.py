@@ -3,6 +3,7 @@ What transformers' OpenAIGPT* models ("openai-gpt") call things: parameters, act
 directions.
 """
 
+import os
 import re
 from typing import Any
 
@@ -81,7 +82,9 @@ def has_linear_choice_head(config_dict: dict) -> bool:
     return same and not config_dict.get("summary_activation")
 
 
-def read_openai_gpt(name_or_path: str, config_dict: dict, head: str, **hub_kwargs: Any) -> dict[str, torch.Tensor]:
+def read_openai_gpt(
+    name_or_path: str | os.PathLike, config_dict: dict, head: str, **hub_kwargs: Any
+) -> dict[str, torch.Tensor]:
     """
     The parameters of an openai-gpt checkpoint, whatever files it is in, under this package's names.
 
@@ -113,13 +116,13 @@ def read_openai_gpt(name_or_path: str, config_dict: dict, head: str, **hub_kwarg
 
 
 def openai_gpt_arguments(
-    name_or_path: str, config_class: type[PreTrainedConfig], head: str, kwargs: dict
+    name_or_path: str | os.PathLike | None, config_class: type[PreTrainedConfig], head: str, kwargs: dict
 ) -> dict | None:
     """
     Arguments of `from_pretrained` that hold an openai-gpt checkpoint's configuration and parameters.
 
     Args:
-        name_or_path: a directory or a Hub id.
+        name_or_path: a directory or a Hub id; None where the parameters are among `kwargs`.
         config_class: what translates the configuration.
         head: as in [`read_openai_gpt`].
         kwargs: the arguments of `from_pretrained` beside.
@@ -127,6 +130,8 @@ def openai_gpt_arguments(
     Returns:
         The arguments; None where no openai-gpt checkpoint is.
     """
+    if name_or_path is None:
+        return None
     hub_kwargs = {name: kwargs[name] for name in HUB_ARGUMENTS if name in kwargs}
     try:
         config_dict, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub_kwargs)

@@ -3,16 +3,18 @@ The choices of a multiple choice as one row per example: what all choices begin 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.nn.attention.flex_attention import BlockMask
 from transformers.masking_utils import create_causal_mask
 
 from .configuration_gpt1 import GPT1Config
 from .losses_gpt1 import IGNORED, row_terms
 
 
-def can_pack(config: GPT1Config, kwargs: dict) -> bool:
+def can_pack(config: GPT1Config, kwargs: dict[str, Any]) -> bool:
     """
     Whether packed rows give what separate ones do: not where the caller, by `kwargs` or the configuration, wants each
     row's inner states, nor with a kernel that takes no mask, nor where what a token sees is not just what came before
@@ -39,15 +41,17 @@ class PackedChoices:
         columns (`torch.LongTensor` of shape `(batch, choices, length)`): where each token of the input went.
         real (`torch.BoolTensor` of shape `(batch, choices, length)`): False at the input's padding.
         shared (`torch.BoolTensor` of shape `(batch, choices, length)`): True in the prefix.
+        lm_labels (`torch.LongTensor` of shape `(batch, choices, length)`): the labels of L1.
     """
 
-    input_ids: torch.LongTensor
-    position_ids: torch.LongTensor
-    token_type_ids: torch.LongTensor | None
-    segments: torch.LongTensor
-    columns: torch.LongTensor
-    real: torch.BoolTensor
-    shared: torch.BoolTensor
+    input_ids: torch.Tensor
+    position_ids: torch.Tensor
+    token_type_ids: torch.Tensor | None
+    segments: torch.Tensor
+    columns: torch.Tensor
+    real: torch.Tensor
+    shared: torch.Tensor
+    lm_labels: torch.Tensor
 
     # Packing pays once it drops this part of the tokens: below, longer rows cost attention what the tokens save.
     WORTHWHILE = 0.25
@@ -55,10 +59,10 @@ class PackedChoices:
     @classmethod
     def pack(
         cls,
-        input_ids: torch.LongTensor,
-        real: torch.BoolTensor,
-        token_type_ids: torch.LongTensor | None,
-        lm_labels: torch.LongTensor,
+        input_ids: torch.Tensor,
+        real: torch.Tensor,
+        token_type_ids: torch.Tensor | None,
+        lm_labels: torch.Tensor,
     ) -> "PackedChoices | None":
         """Packs inputs of shape `(batch, choices, length)`, padded on either side; None where it does not pay."""
         batch, choices, length = input_ids.shape
@@ -98,12 +102,15 @@ class PackedChoices:
             columns=columns,
             real=real,
             shared=shared,
+            lm_labels=lm_labels,
         )
 
-    def attention_mask(self, config: GPT1Config, dtype: torch.dtype) -> torch.Tensor:
+    def attention_mask(self, config: GPT1Config, dtype: torch.dtype) -> torch.Tensor | BlockMask | None:
         """What a token sees, as the configured kernel wants it: what came before in the prefix or its own choice."""
 
-        def sees(batch_idx, head_idx, q_idx, kv_idx):
+        def sees(
+            batch_idx: torch.Tensor, head_idx: torch.Tensor, q_idx: torch.Tensor, kv_idx: torch.Tensor
+        ) -> torch.Tensor:
             key_segment = self.segments[batch_idx, kv_idx]
             return (key_segment == 0) | (key_segment == self.segments[batch_idx, q_idx])
 
@@ -116,15 +123,13 @@ class PackedChoices:
         last = self.columns.masked_fill(~self.real, -1).amax(-1)
         return states.gather(1, last[..., None].expand(-1, -1, states.shape[-1]))
 
-    def lm_terms(
-        self, states: torch.Tensor, lm_labels: torch.LongTensor
-    ) -> tuple[torch.Tensor, torch.LongTensor, torch.Tensor]:
+    def lm_terms(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """
         The terms of L1 over all rows, as of [`row_terms`]: states, targets and their weights; those inside the prefix
         once for all choices.
         """
         batch, choices, length = self.columns.shape
-        _, targets, token_weights = row_terms(states, lm_labels.flatten(0, 1), self.real.flatten(0, 1))
+        _, targets, token_weights = row_terms(states, self.lm_labels.flatten(0, 1), self.real.flatten(0, 1))
         token_weights = token_weights.view(batch, choices, length)
         targets = targets.view(batch, choices, length)
         inside = self.shared & F.pad(self.shared[..., 1:], (0, 1))  # both the state and its target

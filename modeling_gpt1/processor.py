@@ -6,8 +6,8 @@ checkpoint; it may use what PyTorch keeps for itself.
 import time
 import warnings
 from collections.abc import Callable
-from functools import cache
-from typing import Any, Literal, get_args
+from functools import cache, partial
+from typing import Any, Literal, NoReturn, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from .losses_gpt1 import is_plain
 
 
+Model = TypeVar("Model", bound=PreTrainedModel)
 InferenceDtype = Literal["auto", "float32", "bfloat16", "int8"]
 
 
@@ -30,7 +31,7 @@ def has_fast_bfloat16() -> bool:
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
         for dtype in (torch.float32, torch.bfloat16):
             states, weight = torch.ones(128, 256, dtype=dtype), torch.ones(256, 256, dtype=dtype)
-            seconds[dtype] = min(_seconds_of(lambda a=states, b=weight: a @ b) for _ in range(6))
+            seconds[dtype] = min(_seconds_of(partial(torch.matmul, states, weight)) for _ in range(6))
     return seconds[torch.bfloat16] < seconds[torch.float32]
 
 
@@ -87,6 +88,11 @@ ONE_ROW_LAYOUTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callabl
 }
 
 
+def _multiply_each(multiply: Callable[..., torch.Tensor], states: torch.Tensor, laid: list[torch.Tensor]) -> None:
+    for weight in laid:
+        multiply(states, weight, None)
+
+
 @cache
 def one_row_layout(dtype: torch.dtype) -> str:
     """
@@ -99,10 +105,7 @@ def one_row_layout(dtype: torch.dtype) -> str:
         seconds = {}
         for name, (lay, multiply) in ONE_ROW_LAYOUTS.items():
             laid = [lay(weight) for weight in weights]
-            seconds[name] = min(
-                _seconds_of(lambda laid=laid, multiply=multiply: [multiply(states, weight, None) for weight in laid])
-                for _ in range(4)
-            )
+            seconds[name] = min(_seconds_of(partial(_multiply_each, multiply, states, laid)) for _ in range(4))
     return min(seconds, key=seconds.__getitem__)
 
 
@@ -167,7 +170,7 @@ class Int8Linear(nn.Module):
         return torch.ops.quantized.linear_dynamic(states, self.packed, reduce_range=True)
 
 
-def optimize_for_inference(model: PreTrainedModel, dtype: InferenceDtype = "auto") -> PreTrainedModel:
+def optimize_for_inference(model: Model, dtype: InferenceDtype = "auto") -> Model:
     """
     The model, changed in place, in the dtype and layout that its device computes fastest; afterwards it can neither be
     trained nor saved. On CPU the linear layers' weights are laid out anew for oneDNN's kernels.
@@ -197,12 +200,13 @@ def optimize_for_inference(model: PreTrainedModel, dtype: InferenceDtype = "auto
             for name, child in list(module.named_children()):
                 if type(child) is nn.Linear and is_plain(child) and child.weight.device.type == "cpu":
                     setattr(module, name, layout(child))
-    model.train = _eval_only(model.train)
-    model.save_pretrained = model.push_to_hub = model.state_dict = _refuse
+    instead = dict.fromkeys(("save_pretrained", "push_to_hub", "state_dict"), _refuse)
+    for name, method in {"train": _eval_only(model.train), **instead}.items():
+        setattr(model, name, method)
     return model
 
 
-def _refuse(*args: Any, **kwargs: Any) -> None:
+def _refuse(*args: Any, **kwargs: Any) -> NoReturn:
     raise ValueError("a model that is optimized for inference cannot be trained or saved: load it again for that")
 
 

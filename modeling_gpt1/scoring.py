@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,6 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import ModelOutput
 
 from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments, kind_of, open_table, text_of, write_table
@@ -129,7 +128,7 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> En
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise TypeError("texts is a list of str")
-    encoded = {"input_ids": [], "offset_mapping": []}
+    encoded: Any = {"input_ids": [], "offset_mapping": []}
     if len(texts):  # the column of a table, for one, has no truth value
         encoded = tokenizer(
             [re.sub("[\ud800-\udfff]", "\ufffd", text) for text in texts],  # one for one, so that spans stay
@@ -201,8 +200,8 @@ def read_windows(
     context: int | None,
     stride: int | None,
     batch_size: int,
-    **kwargs,
-) -> Iterator[tuple[ModelOutput, list[Window]]]:
+    **kwargs: Any,
+) -> Iterator[tuple[Any, list[Window]]]:
     """
     The decoder's output for batches of windows, padded on the right, with the windows. Leaves the model in evaluation
     mode.
@@ -336,9 +335,10 @@ def token_surprisals(head: torch.nn.Module, states: torch.Tensor, targets: torch
 
 def line_break(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """The token of a line break, which a text's first token may follow. Raises `ValueError` where there is none."""
-    if LINE_BREAK not in tokenizer.get_vocab():
+    vocabulary = tokenizer.get_vocab()
+    if LINE_BREAK not in vocabulary:
         raise ValueError(f"the tokenizer has no token {LINE_BREAK!r} for a line break before the first token")
-    return [tokenizer.convert_tokens_to_ids(LINE_BREAK)]
+    return [vocabulary[LINE_BREAK]]
 
 
 def _sum_by_word(encoded: EncodedTexts, values: np.ndarray) -> np.ndarray:
@@ -476,9 +476,11 @@ def read_texts(path: str, column: str, tables: TableArguments) -> list[str]:
     else:
         table, texts = open_table(path, tables), []
         for number, value in table.column(column):
-            texts.append(value if isinstance(value, str) else text_of(value))
-            if texts[-1] is None:
+            text = value if isinstance(value, str) else text_of(value)
+            if text is None:
                 table.bad_rows.add(table.place(number), f"column {column!r} holds no text: {value!r}")
+            else:
+                texts.append(text)
     if not texts:
         raise ValueError(f"{path} is empty: it has no data")
     return texts

@@ -11,6 +11,7 @@ from tokenization.write_aside import new_file
 
 from .inference import PredictArguments, Predictor
 from .training.data import Split, find_columns
+from .training.labels import class_names
 from .training.sources import read_splits
 from .training.tasks import TASKS, Release, Task
 
@@ -30,6 +31,7 @@ def submit(args: PredictArguments) -> list[Path]:
     Raises:
         OSError, ValueError: files or a model that are not as the task needs them; nothing is written.
     """
+    assert args.task is not None  # what there is to submit
     task = TASKS[args.task]
     release = task.release
     if release is None:
@@ -46,7 +48,7 @@ def submit(args: PredictArguments) -> list[Path]:
         _check(task, args, predictor)
         for split, rows in splits.items():
             results = predictor.label(rows, find_columns(task, rows, needs_label=False))
-            write_table(files[split], _columns(task, rows, results))
+            write_table(files[split], _columns(task, release, rows, results))
     return [*paths.values(), *_archive(release, Path(args.output_dir))]
 
 
@@ -56,25 +58,25 @@ def _check(task: Task, args: PredictArguments, predictor: Predictor) -> None:
         raise ValueError(
             f"{args.model} holds {type(predictor.model).__name__}, and {args.task} is for {task.head.__name__}"
         )
-    names = set(predictor.config.id2label.values())
+    names = set(class_names(predictor.config))
     if task.labels is not None and names != set(task.labels):
         raise ValueError(f"{args.model} predicts {', '.join(sorted(names))}, and {args.task} {', '.join(task.labels)}")
 
 
-def _columns(task: Task, rows: Split, results: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    ids = rows.columns.get(task.release.id_column, range(len(rows)))
-    head = "index" if task.release.archive else "id"
-    return {head: list(ids), "prediction": [_answer(task, result) for result in results]}
+def _columns(task: Task, release: Release, rows: Split, results: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    ids = rows.columns.get(release.id_column, range(len(rows)))
+    head = "index" if release.archive else "id"
+    return {head: list(ids), "prediction": [_answer(task, release, result) for result in results]}
 
 
-def _answer(task: Task, result: dict[str, Any]) -> str:
+def _answer(task: Task, release: Release, result: dict[str, Any]) -> str:
     """A prediction in the benchmark's form."""
     if task.regression:
         return f"{result['score']:.4f}"
-    if task.release.answers is None:
+    if release.answers is None:
         return result["label"]
     number = result["label"] if task.labels is None else task.labels.index(result["label"])
-    return task.release.answers[number]
+    return release.answers[number]
 
 
 def _archive(release: Release, folder: Path) -> Iterator[Path]:

@@ -29,7 +29,8 @@ def read_texts(source: str | PathLike | Iterable[str | PathLike], text_column: s
         return read_paths([source], text_column)
     if isinstance(source, (list, tuple)) and source and all(_exists(item) for item in source):
         return read_paths(source, text_column)
-    return iter(source)
+    texts: Iterable[Any] = source
+    return iter(texts)
 
 
 def read_paths(

@@ -9,6 +9,7 @@ import copy
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain
+from typing import Any
 
 from .tokenization_gpt1 import GPT1Tokenizer, join_surrogates
 
@@ -38,7 +39,7 @@ class CorpusEncoder:
         self._tokenizer.encode_special_tokens = tokenizer.split_special_tokens
         # An added token of several words makes what stands beyond a blank matter everywhere
         self._by_stretch = not any(re.search(r"\s", token) for token in tokenizer.get_added_vocab())
-        self._ids: dict[str, tuple[int, ...] | None] = {}  # of every stretch so far; None for a dependent one
+        self._ids: dict[str, Any] = {}  # the tuple of every stretch so far; None for a dependent one
 
     def __call__(self, lines: Sequence[str]) -> list[list[int]]:
         """
@@ -54,9 +55,8 @@ class CorpusEncoder:
         for index in new:
             encoded[index] = self._joined(lines[index])
         dependent = [index for index in new if encoded[index] is None]
-        for index, ids in zip(dependent, self._encode([lines[index] for index in dependent]), strict=True):
-            encoded[index] = ids
-        return encoded
+        found = dict(zip(dependent, self._encode([lines[index] for index in dependent]), strict=True))
+        return [found[index] if ids is None else ids for index, ids in enumerate(encoded)]
 
     def _joined(self, line: str) -> list[int] | None:
         try:

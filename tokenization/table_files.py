@@ -11,12 +11,12 @@ import logging
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from .text_files import check_encoding, read_lines
 
@@ -213,7 +213,7 @@ class DelimitedTable(Table):
         """Every record with its number, as the csv module takes it."""
         csv.field_size_limit(LONGEST_FIELD)
         lines = read_lines(self.path, self.encoding)
-        quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
         records = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
         number = 0
         try:
@@ -264,7 +264,9 @@ class JsonTable(Table):
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
         if self.unit == "entry":
-            values = enumerate(self._load("".join(read_lines(self.path, self.encoding)), "its array"), 1)
+            values: Iterable[tuple[int, Any]] = enumerate(
+                self._load("".join(read_lines(self.path, self.encoding)), "its array"), 1
+            )
         else:
             lines = enumerate(read_lines(self.path, self.encoding), 1)
             values = ((number, self._load(line, f"line {number}")) for number, line in lines if line.strip())
@@ -352,7 +354,7 @@ def kind_of(path: str | PathLike, without_ending: type[Table] | None = None) -> 
     return kind
 
 
-def write_table(path: str | PathLike, columns: dict[str, list[Any]]) -> None:
+def write_table(path: str | PathLike, columns: Mapping[str, Sequence[Any]]) -> None:
     """
     Writes columns of one length as the kind of table that the file's ending names; JSON lines if it has none.
 
@@ -379,15 +381,15 @@ def write_table(path: str | PathLike, columns: dict[str, list[Any]]) -> None:
 
 
 def _write_delimited(file: IO[str], rows: Iterable[Iterable[Any]], delimiter: str) -> None:
-    form = {"delimiter": delimiter, "lineterminator": "\n"}
-    plain, quoted = csv.writer(file, **form), csv.writer(file, **form, quoting=csv.QUOTE_ALL)
+    plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
         cells = list(map(_as_cell, row))
         # With this line end the csv module sees nothing to quote in a bare \r
         (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
 
 
-def _arrow_array(values: list[Any]) -> Any:
+def _arrow_array(values: Sequence[Any]) -> Any:
     import pyarrow
 
     try:

@@ -8,7 +8,7 @@ References:
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
     }
     model_input_names = ["input_ids", "attention_mask"]
 
+    _tokenizer: Tokenizer
+
     def __init__(
         self,
         tokenizer_file: str | os.PathLike | None = None,
@@ -81,13 +83,13 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         task_format: bool | None = None,
         vocab_file: str | os.PathLike | None = None,
         merges_file: str | os.PathLike | None = None,
-        **kwargs,
+        **kwargs: Any,
     ):
         if (vocab_file is None) != (merges_file is None):
             raise ValueError("vocab_file and merges_file go together: give both")
         if sum(source is not None for source in (tokenizer_file, tokenizer_object, vocab_file)) > 1:
             raise ValueError("tokenizer_file, tokenizer_object, and vocab_file with merges_file are three: give one")
-        if vocab_file is not None:
+        if vocab_file is not None and merges_file is not None:
             self._tokenizer = build_tokenizer(_read_vocabulary(vocab_file), _read_merges(merges_file))
         elif tokenizer_object is None:
             self._tokenizer = _read_tokenizer(tokenizer_file or PACKAGED_TOKENIZER / "tokenizer.json")
@@ -118,7 +120,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         )
 
     @classmethod
-    def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs) -> dict:
+    def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
         """The files of `from_pretrained` for `__init__`; transformers would rebuild a part of the tokenizer only."""
         if kwargs.get("tokenizer_file") is not None:
             kwargs["vocab_file"] = kwargs["merges_file"] = None
@@ -130,7 +132,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
 
     @classmethod
     def from_openai(
-        cls, encoder_json: str | os.PathLike, bpe: str | os.PathLike, task_format: bool = False, **kwargs
+        cls, encoder_json: str | os.PathLike, bpe: str | os.PathLike, task_format: bool = False, **kwargs: Any
     ) -> "GPT1Tokenizer":
         """OpenAI's published vocabulary: `encoder_bpe_40000.json` and `vocab_40000.bpe`.
 
@@ -140,7 +142,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
 
     @classmethod
     def from_vocabulary(
-        cls, vocab: dict[str, int], merges: list[tuple[str, str]], task_format: bool = False, **kwargs
+        cls, vocab: dict[str, int], merges: list[tuple[str, str]], task_format: bool = False, **kwargs: Any
     ) -> "GPT1Tokenizer":
         """A vocabulary whose symbols end words with `</w>`, and its merges, the first learned first."""
         return cls(tokenizer_object=build_tokenizer(vocab, merges), task_format=task_format, **kwargs)
@@ -159,7 +161,9 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
             special_tokens=[(t, self.convert_tokens_to_ids(t)) for t in (start, delimiter, extract)] if value else [],
         )
 
-    def _encode_plus(self, text, text_pair=None, **kwargs) -> BatchEncoding:
+    def _encode_plus(  # type: ignore[override]  # transformers passes all but the texts by name
+        self, text: Any, text_pair: Any = None, **kwargs: Any
+    ) -> BatchEncoding:
         """Lone surrogates, which UTF-8 cannot hold, are read as ftfy reads them; what is no text is refused."""
         encode = self._encode_batch if self._is_plain_batch(text, text_pair, kwargs) else super()._encode_plus
         try:
@@ -171,7 +175,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
                 raise
             return encode(repaired, repaired_pair, **kwargs)
 
-    def _is_plain_batch(self, text, text_pair, kwargs: dict) -> bool:
+    def _is_plain_batch(self, text: Any, text_pair: Any, kwargs: dict[str, Any]) -> bool:
         """Whether texts or pairs of them come in lists, and nothing is asked for that only an `Encoding` has."""
         lists = (text,) if text_pair is None else (text, text_pair)
         return (
@@ -189,12 +193,12 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
             )
         )
 
-    def _encode_batch(self, text, text_pair, **kwargs) -> BatchEncoding:
+    def _encode_batch(self, text: list[str], text_pair: list[str] | None, **kwargs: Any) -> BatchEncoding:
         """
         A batch in four fifths of the time: without offsets until its encodings are asked for, and padded as lists,
         where `tokenizers` writes the token's text at every place.
         """
-        strategy, max_length = kwargs["padding_strategy"], kwargs.get("max_length")
+        strategy, max_length = kwargs["padding_strategy"], kwargs["max_length"]
         self.set_truncation_and_padding(
             padding_strategy=PaddingStrategy.DO_NOT_PAD,
             truncation_strategy=kwargs["truncation_strategy"],
@@ -217,7 +221,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
             asked = kwargs.get(f"return_{name}")
             return name in self.model_input_names if asked is None else asked
 
-        data, fill = {"input_ids": ids}, {"input_ids": self.pad_token_id}
+        data: dict[str, list[Any]] = {"input_ids": ids}
+        fill = {"input_ids": self.pad_token_id}
         if wanted("token_type_ids"):
             data["token_type_ids"] = [encoding.type_ids for encoding in encodings]
             fill["token_type_ids"] = self.pad_token_type_id
@@ -250,7 +255,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
         raw_spacing: bool = False,
-        **kwargs,
+        **kwargs: Any,
     ) -> str:
         """With `raw_spacing=True`, `decode` gives the 2018 encoder's text: a blank after each word, `do n't `."""
         if not raw_spacing:
@@ -261,7 +266,11 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         return "".join(f"{t} " if t in special else t.replace("</w>", " ") for t in tokens if t is not None)
 
     def _save_pretrained(
-        self, save_directory, file_names, legacy_format=None, filename_prefix=None
+        self,
+        save_directory: str | os.PathLike,
+        file_names: tuple[str, ...],
+        legacy_format: bool | None = None,
+        filename_prefix: str | None = None,
     ) -> tuple[str, ...]:
         files = super()._save_pretrained(save_directory, file_names, legacy_format, filename_prefix)
         prefix = f"{filename_prefix}-" if filename_prefix else ""
@@ -288,18 +297,20 @@ class LazyBatch(BatchEncoding):
         tensor_type, n_sequences: as in [`BatchEncoding`].
     """
 
+    _made: Sequence[Encoding] | None
+
     def __init__(self, data: dict, encode: Callable[[], BatchEncoding], tensor_type: str | None, n_sequences: int):
         self._encode = encode
         super().__init__(data, None, tensor_type, n_sequences=n_sequences)
 
     @property
-    def _encodings(self) -> list[Encoding]:
+    def _encodings(self) -> Sequence[Encoding] | None:
         if self._made is None:
             self._made = self._encode().encodings
         return self._made
 
     @_encodings.setter
-    def _encodings(self, encodings: list[Encoding] | None) -> None:
+    def _encodings(self, encodings: Sequence[Encoding] | None) -> None:
         self._made = encodings
 
     @property
@@ -312,7 +323,7 @@ class LazyBatch(BatchEncoding):
         return BatchEncoding, (self.data, self._encodings, None, False, self.n_sequences)
 
 
-def join_surrogates(text):
+def join_surrogates(text: Any) -> Any:
     """Texts, in lists and pairs or alone, with pairs of surrogates joined and lone ones replaced by U+FFFD."""
     if isinstance(text, str):
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -321,7 +332,7 @@ def join_surrogates(text):
     raise TypeError(f"a text is a str, not {type(text).__name__}")
 
 
-def _write_json(path: Path, content: dict, **style) -> None:
+def _write_json(path: Path, content: dict, **style: Any) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, **style) + "\n", encoding="utf-8")
 
 

@@ -95,7 +95,7 @@ class LSTMDecoder(nn.Module):
         nn.init.normal_(self.embed_tokens.weight, std=config.initializer_range)
 
     def forward(
-        self, input_ids: torch.LongTensor, attention_mask: torch.BoolTensor, *others: None, **kwargs: Any
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, *others: None, **kwargs: Any
     ) -> GPT1ModelOutput:
         """
         Args:

@@ -85,7 +85,7 @@ def _read(args: Arguments) -> dict[str, Any]:
     }
 
 
-def patterns(tokens: list[str]) -> dict[str, torch.BoolTensor]:
+def patterns(tokens: list[str]) -> dict[str, torch.Tensor]:
     """
     What each pattern says of a text: where `(queries, keys)` a head looks. A token of which it says nothing has no
     key.

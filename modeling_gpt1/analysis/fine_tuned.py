@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -109,15 +110,17 @@ def measure(args: VariantArguments, name: str, variants: dict[str, Variant]) -> 
     for seed in range(args.seed, args.seed + args.seeds):
         for variant, prepare in variants.items():
             run = copy.copy(args)
-            run.seed, run.resume_from_checkpoint = seed, True  # where it was interrupted
+            run.seed = seed
+            run.resume_from_checkpoint = True  # type: ignore[assignment]  # where it was interrupted
             run.output_dir = str(Path(args.output_dir, f"{name}-{args.task}-{variant}-{seed}".replace(" ", "-")))
-            findings.of(f"{variant}, seed {seed}", lambda run=run, prepare=prepare: _figure(run, prepare))
+            findings.of(f"{variant}, seed {seed}", partial(_figure, run, prepare))
     return findings, {task: _by_variant(each["found"]) for task, each in findings.of_tasks().items()}
 
 
 def _figure(run: VariantArguments, prepare: Variant) -> dict[str, Any]:
     with redirect_stdout(sys.stderr):  # the analysis prints its table
         figures = finetune(run, run, prepare)
+    assert run.metric_for_best_model is not None  # it was chosen by then
     metric = run.metric_for_best_model.removeprefix("eval_")
     if f"eval_{metric}" not in figures:
         raise ValueError("there is no validation data to measure on: give --validation_file")

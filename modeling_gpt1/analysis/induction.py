@@ -11,6 +11,7 @@ References:
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def analyze(args: Arguments) -> str:
     """
     how = {name: getattr(args, name) for name in ("length", "sequences", "seed")}
     findings = Findings(args.output_dir, "induction", how)
-    measured = {name: findings.of(name, lambda name=name: _measure(name, args)) for name in args.model}
+    measured = {name: findings.of(name, partial(_measure, name, args)) for name in args.model}
     findings.picture(lambda figure: _draw(figure, measured))
     return findings.table(
         ("model", "first time, nats", "second time, nats", "best head's score", "a head's that looks at all alike"),
@@ -140,7 +141,7 @@ def measure(
     }
 
 
-def random_tokens(model: GPT1ForCausalLM, sequences: int, length: int, seed: int) -> torch.LongTensor:
+def random_tokens(model: GPT1ForCausalLM, sequences: int, length: int, seed: int) -> torch.Tensor:
     """Tokens drawn alike from all but the special ones: `(sequences, length)`."""
     config = model.config
     special = {config.unk_token_id, config.bos_token_id, config.sep_token_id, config.cls_token_id, config.pad_token_id}

@@ -41,6 +41,7 @@ def analyze(args: Arguments) -> str:
     Raises:
         ValueError: more layers than the checkpoint has; and what [`measure`] raises.
     """
+    assert args.model is not None  # or the arguments are refused
     everything = names_of(load_config(args.model).num_hidden_layers)
     chosen = args.transferred or everything
     if wrong := [name for name in chosen if name not in everything]:

@@ -14,7 +14,7 @@ them: the paper's heuristics.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +124,13 @@ def analyze(args: Arguments) -> str:
     }
     examples = {task: read_examples(task, file, args) for task, file in args.files().items()}
     load = lru_cache(maxsize=1)(_load)
+
+    def figure(name: str, task: str) -> dict[str, Any]:
+        return measure(task, *load(name), *examples[task], args.batch_size)
+
     for name in args.model:
         for task, of_task in findings.items():
-            of_task.of(name, lambda name=name, task=task: measure(task, *load(name), *examples[task], args.batch_size))
+            of_task.of(name, partial(figure, name, task))
     whole = next(iter(findings.values()))
     measured = {task: each["found"] for task, each in whole.of_tasks().items() if each["found"]}
     names = list(dict.fromkeys(name for found in measured.values() for name in found))
@@ -186,7 +190,7 @@ def read_examples(task: str, file: str, args: Arguments) -> tuple[list[Candidate
     split.bad_rows.report(split.name)
     count = min(args.rows or len(split), len(split))
     chosen = [index * len(split) // count for index in range(count)]
-    return list(_candidates(task, split.keep(chosen), columns)), [labels[index] for index in chosen]
+    return list(_candidates(task, split.keep(chosen), columns)), [int(labels[index]) for index in chosen]
 
 
 def _candidates(task: str, split: Split, columns: Columns) -> Iterator[Candidates]:
@@ -197,7 +201,7 @@ def _candidates(task: str, split: Split, columns: Columns) -> Iterator[Candidate
         elif task == "sst2":
             yield [(f"{text} very", word) for word in ZERO_SHOT_TASKS[task].labels or ()]
         else:
-            choices = [text_of(choice) or "" for choice in choices_of(split, columns, index) or ()]
+            choices = [text_of(choice) or "" for choice in choices_of(split, columns, index)]
             before, pronoun, after = text.partition("_")
             if task == "winograd" and not (pronoun and after.strip()):
                 raise ValueError(f"{split.place(index)} has no _ for the pronoun with a text after it: {text!r}")

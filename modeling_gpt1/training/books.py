@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -127,11 +128,12 @@ def _encoded(
     tables: TableArguments | None,
 ) -> Iterator[dict]:
     encode = CorpusEncoder(tokenizer)
-    line_break = tokenizer.convert_tokens_to_ids("\n</w>")
+    line_break: Any = tokenizer.convert_tokens_to_ids("\n</w>")  # one token's
     found = False
     with tqdm(desc="Encoding", unit=" tokens", unit_scale=True) as bar:
         for book, texts in read_books(paths, text_column, encoding_errors, tables):
-            ids, words, parts = [], 0, 0
+            ids: list[int] = []
+            words, parts = 0, 0
             for text in texts:
                 words += len(text.split())
                 before = len(ids)
@@ -156,7 +158,7 @@ def _encoded(
 
 def _row(book: str, ids: list[int], words: int) -> dict:
     # The ids stay a list: of an array the writer would make a list of NumPy numbers, five times as large.
-    digest = hashlib.sha256(np.asarray(ids, dtype=np.int32)).hexdigest()
+    digest = hashlib.sha256(np.asarray(ids, dtype=np.int32).tobytes()).hexdigest()
     return {"book": book, "input_ids": ids, "words": words, "digest": digest}
 
 

@@ -129,7 +129,7 @@ def find_columns(
         )
 
     text = find((tuple(text_columns),) if text_columns else task.text_columns, "--text_columns")
-    choices = ()
+    choices: tuple[str, ...] = ()
     if task.choice_columns:
         choices = find((tuple(choice_columns),) if choice_columns else task.choice_columns, "--choice_columns")
     label = None
@@ -144,12 +144,12 @@ def find_columns(
     return Columns(text, label, choices)
 
 
-def choices_of(split: Split, columns: Columns, index: int) -> list[Any] | None:
-    """The answers of a row, from one column of lists or from a column each; None where it has no list."""
+def choices_of(split: Split, columns: Columns, index: int) -> list[Any]:
+    """The answers of a row, from one column of lists or from a column each; none where it has no list."""
     if len(columns.choices) > 1:
         return [split.columns[column][index] for column in columns.choices]
     choices = split.columns[columns.choices[0]][index]
-    return choices if isinstance(choices, list) else None
+    return choices if isinstance(choices, list) else []
 
 
 def complete_rows(split: Split, columns: Columns) -> Split:
@@ -185,8 +185,8 @@ def _missing(split: Split, columns: Columns, index: int) -> Iterator[str]:
             yield f"column '{column}' holds no {kind}: {_shown(value)}"
     if columns.choices:
         choices = choices_of(split, columns, index)
-        if choices is None or len(choices) < 2 or any(text_of(choice) is None for choice in choices):
-            value = choices if choices is not None else split.columns[columns.choices[0]][index]
+        if len(choices) < 2 or any(text_of(choice) is None for choice in choices):
+            value = choices or split.columns[columns.choices[0]][index]
             yield f"column '{columns.choices[0]}' must hold lists of two or more texts: {_shown(value)}"
 
 
@@ -205,7 +205,9 @@ def encode(split: Split, columns: Columns, tokenizer: PreTrainedTokenizerBase, m
     Tokenizes rows in the task format: `input_ids` and `attention_mask` (of each choice, for a multiple
     choice), and `length` in tokens. It is done in memory, anew each time, so that it is never another file's.
     """
-    texts = {f"text {i}": list(map(_text, split.columns[column])) for i, column in enumerate(columns.text)}
+    texts: dict[str, list[Any]] = {
+        f"text {i}": list(map(_text, split.columns[column])) for i, column in enumerate(columns.text)
+    }
     if columns.choices:
         choices = (choices_of(split, columns, index) for index in range(len(split)))
         texts["choices"] = [list(map(_text, row)) for row in choices]

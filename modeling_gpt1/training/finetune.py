@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from datasets import Dataset
 from transformers import (
     DataCollatorForMultipleChoice,
     DataCollatorWithPadding,
     PreTrainedTokenizerBase,
-    Trainer,
+    SchedulerType,
     set_seed,
 )
 
@@ -41,14 +41,14 @@ from ..modeling_gpt1 import (
     GPT1TaskModel,
 )
 from .data import complete_rows, encode, find_columns, unknown_share
-from .labels import Labels
+from .labels import Labels, class_names
 from .metrics import METRICS, TaskMetrics, class_report, write_class_report
 from .optimization import MuonTrainer, OriginalTrainer
 from .paper import add_paper
 from .report import figures_table, model_line
-from .run import RunArguments, save_facts, save_results, train
+from .run import RunArguments, RunTrainer, save_facts, save_results, train
 from .sources import labelled_splits, read_splits
-from .tasks import REGRESSION_METRICS, TASKS, Task
+from .tasks import REGRESSION_METRICS, TASKS, Task, TaskName
 
 
 # What gpt1-mini, a quarter of the paper's size, wants in place of the paper's settings, by the task's head: chosen on
@@ -70,7 +70,7 @@ MINI_RECIPES: dict[type[GPT1TaskModel], dict[str, Any]] = {
 class TaskArguments(TableArguments):
     """What to fine-tune, and on what."""
 
-    task: Literal[tuple(TASKS)] = field(metadata={"help": "The task, or the kind of task for your own data."})
+    task: TaskName = field(metadata={"help": "The task, or the kind of task for your own data."})
     model: str | None = field(
         default=None,
         metadata={
@@ -147,7 +147,7 @@ class FinetuningArguments(RunArguments):
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best."})
-    load_best_model_at_end: bool | None = field(
+    load_best_model_at_end: bool | None = field(  # type: ignore[assignment]  # None until `__post_init__`
         default=None, metadata={"help": "Whether the best checkpoint is the result; if it is saved when evaluated."}
     )
     train_sampling_strategy: str = field(
@@ -168,7 +168,9 @@ class FinetuningArguments(RunArguments):
         super().__post_init__()
         self.metric_for_best_model, self.greater_is_better = chosen  # None: the task's, not the loss
         if self.original_adam and self.lr_scheduler_type != "linear":
-            raise ValueError(f"original_adam comes with its linear schedule, not with {self.lr_scheduler_type.value}")
+            raise ValueError(
+                f"original_adam comes with its linear schedule, not with {SchedulerType(self.lr_scheduler_type).value}"
+            )
         if self.original_adam and self.muon:
             raise ValueError("original_adam and muon are two optimizers: give one of them")
 
@@ -199,7 +201,7 @@ def finetune(
     task_args: TaskArguments,
     training_args: FinetuningArguments,
     prepare: Callable[[GPT1TaskModel], None] | None = None,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """
     Fine-tunes a model on a task and writes it, its tokenizer, `all_results.json` and, for a model card, `card.json` to
     `output_dir`.
@@ -209,7 +211,7 @@ def finetune(
         prepare: what to do to the loaded model before it is trained, in place.
 
     Returns:
-        `dict[str, float]`: the metrics of every split, as in `all_results.json`.
+        `dict[str, Any]`: the metrics of every split, as in `all_results.json`.
 
     Raises:
         OSError, ValueError: files, columns, labels or a model that are not as the task needs them; nothing is written.
@@ -235,6 +237,7 @@ def finetune(
     set_seed(training_args.seed)
     if task_args.model is None:
         tokenizer = GPT1Tokenizer(task_format=True)
+        assert task_args.config is not None  # the one or the other is given
         config = new_config(task_args.config, tokenizer)
     else:
         tokenizer, config = load_tokenizer_and_config(task_args.model)
@@ -273,7 +276,7 @@ def finetune(
 
 def known_labels(config: GPT1Config) -> list[str] | None:
     """The classes that a fine-tuned model's configuration names, or None where it has only transformers' defaults."""
-    names = [config.id2label[index] for index in sorted(config.id2label)]
+    names = class_names(config)
     return None if names == [f"LABEL_{index}" for index in range(len(names))] else names
 
 
@@ -304,7 +307,7 @@ def _train(
     metrics: TaskMetrics,
     encoded: dict[str, Dataset],
     names: dict[str, str],
-) -> dict[str, float]:
+) -> dict[str, Any]:
     if "validation" not in encoded:
         training_args.eval_strategy = "no"
         training_args.load_best_model_at_end = False
@@ -328,7 +331,7 @@ def _train(
         for split, rows in encoded.items():
             print(f"{'learns from' if split == 'train' else 'measured on'} {len(rows):,} rows of {names[split]}")
         print(labels.summary(encoded["train"]["labels"][:]))
-    results = {"train": train(trainer) | {"train_samples": len(encoded["train"])}}
+    results: dict[str, dict[str, Any]] = {"train": train(trainer) | {"train_samples": len(encoded["train"])}}
     for split in (split for split in encoded if split != "train"):
         results[split.replace("validation", "eval")] = measure(trainer, encoded, split, labels)
     for split, share in unknown.items():
@@ -358,11 +361,11 @@ def _train(
     return figures
 
 
-def measure(trainer: Trainer, encoded: dict[str, Dataset], split: str, labels: Labels) -> dict[str, float | str]:
+def measure(trainer: RunTrainer, encoded: dict[str, Dataset], split: str, labels: Labels) -> dict[str, Any]:
     """The figures of a split; those of a classification class by class are written beside the model."""
     prefix = split.replace("validation", "eval")
-    answers = trainer.predict(encoded[split], metric_key_prefix=prefix)
-    figures = answers.metrics | {f"{prefix}_samples": len(encoded[split])}
+    answers: Any = trainer.predict(encoded[split], metric_key_prefix=prefix)
+    figures: dict[str, Any] = answers.metrics | {f"{prefix}_samples": len(encoded[split])}
     trainer.log(dict(answers.metrics))
     if labels.names is None or answers.predictions is None:
         return figures

@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenization.table_files import text_of
 
+from ..configuration_gpt1 import GPT1Config
 from .data import Columns, Split, choices_of
 from .tasks import Task
 
@@ -29,6 +30,13 @@ def label_text(value: Any) -> str | None:
     return None if text is None else text.strip()
 
 
+def _label(value: Any) -> str:
+    """The text of a label that is there: [`complete_rows`] leaves no other."""
+    text = label_text(value)
+    assert text is not None
+    return text
+
+
 def score_of(text: str, decimal_comma: bool = False) -> float | None:
     """The number that a text is, finite; None for none."""
     if decimal_comma and NUMBER_WITH_COMMA.fullmatch(text):
@@ -42,6 +50,12 @@ def are_scores(texts: Sequence[str]) -> bool:
     scores = [score_of(text, decimal_comma=True) for text in texts]
     numbers = [score for score in scores if score is not None]
     return 2 * len(numbers) > len(texts) and not all(number.is_integer() for number in numbers)
+
+
+def class_names(config: GPT1Config) -> list[str]:
+    """The names of a model's classes, in the order of their numbers."""
+    names: dict[Any, str] = config.id2label or {}
+    return [names[number] for number in sorted(names)]
 
 
 class Labels:
@@ -68,7 +82,7 @@ class Labels:
         cls,
         task: Task,
         split: Split,
-        column: str,
+        column: str | None,
         known: list[str] | None = None,
         regression: bool | None = None,
     ) -> "Labels":
@@ -86,7 +100,8 @@ class Labels:
         """
         if task.choice_columns:
             return cls(None, first=task.first_label)
-        texts = [label_text(value) for value in split.columns[column]]
+        assert column is not None  # which it is where labels are wanted
+        texts = [_label(value) for value in split.columns[column]]
         if regression is not None and task.regression not in (None, regression):
             raise ValueError(
                 f"--regression {regression}: this task is {'' if task.regression else 'not '}a regression"
@@ -100,8 +115,10 @@ class Labels:
                 f"the model's labels are {', '.join(known)}, the task's {', '.join(task.labels)}; "
                 "start from a model without a task head"
             )
-        if known or task.labels:
-            return cls(known or list(task.labels))
+        if known:
+            return cls(known)
+        if task.labels:
+            return cls(list(task.labels))
         names = set(texts)
         if len(names) < 2:
             raise ValueError(f"the training data has one label only, '{texts[0]}': there is nothing to learn")
@@ -117,9 +134,11 @@ class Labels:
         Raises:
             ValueError: a label that is unknown, with its row and those that are known.
         """
-        kept, numbers = [], []
+        assert columns.label is not None  # which it is where labels are wanted
+        kept: list[int] = []
+        numbers: list[int | float] = []
         for index, value in enumerate(split.columns[columns.label]):
-            text, place = label_text(value), split.place(index)
+            text, place = _label(value), split.place(index)
             if self.regression:
                 number = score_of(text, split.decimal_comma)
                 if number is None:
@@ -130,7 +149,7 @@ class Labels:
             elif text in self._ids:
                 number = self._ids[text]
             else:
-                raise ValueError(f"label '{text}' in {place} is unknown; the labels are {_listed(self.names)}")
+                raise ValueError(f"label '{text}' in {place} is unknown; the labels are {_listed(self.names or [])}")
             kept.append(index)
             numbers.append(number)
         return split.keep(kept), numbers

@@ -58,7 +58,7 @@ class OriginalAdam(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient."""
         loss = None
         if closure is not None:
@@ -110,11 +110,13 @@ class OriginalTrainer(RunTrainer):
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
     ) -> torch.optim.lr_scheduler.LRScheduler:
         """The original's schedule, from the first update (none done: a rate of 0, if there is a warm-up)."""
+        optimizer = self.optimizer if optimizer is None else optimizer
         if self.lr_scheduler is None:
+            assert optimizer is not None
             warmup = self.args.warmup_steps
             warmup = warmup / num_training_steps if warmup >= 1 else warmup
             self.lr_scheduler = LambdaLR(
-                self.optimizer if optimizer is None else optimizer,
+                optimizer,
                 lambda done: warmup_linear(done / num_training_steps, warmup),
             )
             self._created_lr_scheduler = True
@@ -148,14 +150,14 @@ class BatchedMuon(torch.optim.Muon):
     """
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            alike: dict[tuple, list[nn.Parameter]] = {}
+            alike: dict[tuple, list[torch.Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     alike.setdefault((parameter.shape, parameter.device, parameter.dtype), []).append(parameter)
@@ -163,11 +165,11 @@ class BatchedMuon(torch.optim.Muon):
                 self._update(parameters, group)
         return loss
 
-    def _update(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        for parameter in parameters:
+    def _update(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]  # all have one
+        for parameter, gradient in zip(parameters, gradients, strict=True):
             if "momentum_buffer" not in self.state[parameter]:
-                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter.grad)
-        gradients = [parameter.grad for parameter in parameters]
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(gradient)
         momenta = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"])  # Nesterov's
@@ -217,7 +219,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         self._share()
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], torch.Tensor] | None = None) -> torch.Tensor | None:
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient."""
         loss = self.muon.step(closure)
         self.adamw.step()

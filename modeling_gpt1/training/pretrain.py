@@ -10,6 +10,7 @@ torchrun --nproc_per_node 8 -m modeling_gpt1 pretrain --config gpt1 --per_device
 import logging
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +21,6 @@ from tqdm.auto import tqdm
 from transformers import (
     DataCollatorForLanguageModeling,
     PreTrainedModel,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -45,7 +45,7 @@ from .books import BookWindows, encode_books, in_both
 from .data import unknown_share
 from .optimization import MuonTrainer
 from .report import figures_table, model_line
-from .run import RunArguments, save_facts, save_results, train
+from .run import RunArguments, RunTrainer, save_facts, save_results, train
 
 
 logger = logging.getLogger(__name__)
@@ -193,21 +193,19 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     training_args.use_cache = config.use_cache  # Trainer writes it into the configuration, off by default
     model = load_model(corpus_args, config, tokenizer)  # a damaged one is refused before hours of encoding
     with training_args.main_process_first(desc="encoding the corpus"):
-        books, held_out = (
-            encode_books(
-                paths,
-                tokenizer,
-                corpus_args.text_column,
-                corpus_args.encoding_errors,
-                corpus_args.cache_dir,
-                corpus_args,
-            )
-            if paths
-            else None
-            for paths in (corpus_args.corpus, corpus_args.validation_corpus)
+        encoded = partial(
+            encode_books,
+            tokenizer=tokenizer,
+            text_column=corpus_args.text_column,
+            encoding_errors=corpus_args.encoding_errors,
+            cache_dir=corpus_args.cache_dir,
+            tables=corpus_args,
         )
+        books = encoded(corpus_args.corpus)
+        held_out = encoded(corpus_args.validation_corpus) if corpus_args.validation_corpus else None
     seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
     windows = BookWindows(books, length, seed=seed, repeats=corpus_args.repeats)
+    measured = None if held_out is None else BookWindows(held_out, length)
     if held_out is None:
         training_args.eval_strategy = "no"
     elif seen := in_both(books, held_out):
@@ -218,20 +216,20 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
         args=training_args,
         data_collator=WindowCollator(tokenizer, mlm=corpus_args.objective == "mlm"),
         train_dataset=windows,
-        eval_dataset=None if held_out is None else BookWindows(held_out, length),
+        eval_dataset=measured,
         processing_class=tokenizer,
         callbacks=[FreshSpecialTokens(), *([Sample(corpus_args.prompt)] if corpus_args.objective == "clm" else [])],
     )
-    read = {"train_tokens": int(windows.tokens.sum()), "train_books": len(books)}
+    read: dict[str, Any] = {"train_tokens": int(windows.tokens.sum()), "train_books": len(books)}
     read["train_unk_share"] = unknown_share(books, tokenizer, "the corpus")
     if trainer.is_world_process_zero():
         print(f"pre-training: {model_line(corpus_args.model, corpus_args.config, model.num_parameters())}")
         print(f"learns from {read['train_tokens']:,} tokens (books: {len(books):,}), in windows of {length}")
-        if held_out is not None:
-            print(f"measured on {trainer.eval_dataset.tokens.sum():,} tokens (books: {len(held_out):,})")
+        if measured is not None and held_out is not None:
+            print(f"measured on {measured.tokens.sum():,} tokens (books: {len(held_out):,})")
     results = {"train": train(trainer) | read}
-    if held_out is not None:
-        results["eval"] = trainer.evaluate() | {"eval_tokens": int(trainer.eval_dataset.tokens.sum())}
+    if measured is not None and held_out is not None:
+        results["eval"] = trainer.evaluate() | {"eval_tokens": int(measured.tokens.sum())}
         results["eval"]["eval_unk_share"] = unknown_share(held_out, tokenizer, "the validation corpus")
         trainer.save_state()  # with the evaluation of what is saved
     figures = save_results(trainer, results)
@@ -286,6 +284,7 @@ def load_model(args: CorpusArguments, config: GPT1Config, tokenizer: GPT1Tokeniz
             setattr(config, name, args.dropout)
         config.validate()
     model_class = GPT1ForCausalLM if args.objective == "clm" else GPT1ForMaskedLM
+    model: PreTrainedModel
     if args.model is None:
         model = model_class(config)
     else:
@@ -301,7 +300,7 @@ class WindowCollator(DataCollatorForLanguageModeling):
     to look at which would stop a GPU's queue of kernels.
     """
 
-    def torch_call(self, examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+    def torch_call(self, examples: list[Any]) -> dict[str, Any]:
         windows = [example["input_ids"] for example in examples]
         if self.mlm or len({len(window) for window in windows}) > 1:
             return super().torch_call(examples)
@@ -319,7 +318,7 @@ class PretrainingTrainer(MuonTrainer):
         super().__init__(*args, **kwargs)
         self._new_tokens = torch.zeros(1, dtype=torch.int64, device=self.args.device)  # since the last count
 
-    def compute_loss(self, model: PreTrainedModel, inputs: dict[str, Any], *args, **kwargs) -> Any:
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if model.training and self.args.include_num_input_tokens_seen == "no":  # else Trainer counts them itself
             mask = inputs.get("attention_mask")
             self._new_tokens += inputs["input_ids"].numel() if mask is None else mask.sum()
@@ -331,8 +330,9 @@ class PretrainingTrainer(MuonTrainer):
         self._new_tokens.zero_()
         return self.state.num_input_tokens_seen
 
-    def log(self, logs: dict[str, float], *args, **kwargs) -> None:
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         if "eval_loss" in logs:
+            assert isinstance(self.eval_dataset, BookWindows)
             logs["eval_perplexity"] = perplexity(logs["eval_loss"])
             logs["eval_word_perplexity"] = perplexity(logs["eval_loss"] * self.eval_dataset.tokens_per_word)
         logs["num_input_tokens_seen"] = self.count_tokens()
@@ -358,8 +358,9 @@ class FreshSpecialTokens(TrainerCallback):
     """
 
     def on_train_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: PreTrainedModel, **kwargs
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        model = kwargs["model"]
         config, weight = model.config, model.get_input_embeddings().weight
         ids = [config.bos_token_id, config.sep_token_id, config.cls_token_id, config.pad_token_id]
         random = torch.Generator().manual_seed(args.seed)
@@ -384,10 +385,9 @@ class Sample(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        model: PreTrainedModel,
-        processing_class: GPT1Tokenizer,
-        **kwargs,
+        **kwargs: Any,
     ) -> None:
+        model, processing_class = kwargs["model"], kwargs["processing_class"]
         inputs = processing_class(self.prompt, return_tensors="pt").to(model.device)
         room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
         with torch.random.fork_rng():
@@ -400,7 +400,7 @@ class Sample(TrainerCallback):
 
 
 def settings(
-    corpus_args: CorpusArguments, training_args: PretrainingArguments, trainer: Trainer, length: int
+    corpus_args: CorpusArguments, training_args: PretrainingArguments, trainer: RunTrainer, length: int
 ) -> dict[str, Any]:
     """What a reader of the card wants to know of the run."""
     shared = training_args.card_settings()

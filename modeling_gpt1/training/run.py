@@ -5,6 +5,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -19,6 +20,7 @@ from transformers import (
     PreTrainedModel,
     PrinterCallback,
     ProgressCallback,
+    SchedulerType,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -27,6 +29,7 @@ from transformers import (
 )
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+from transformers.training_args import OptimizerNames
 
 from ..flags import check_flags
 from ..loading import is_finite
@@ -35,13 +38,13 @@ from . import FACTS
 from .report import Progress
 
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows
-    fcntl = None
 
 
 logger = logging.getLogger(__name__)
+
+MUON = "Muon for the layers' matrices, AdamW for the rest"
 
 
 @dataclass
@@ -91,10 +94,10 @@ class RunArguments(TrainingArguments):
         )
         super().__post_init__()
         if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
-            raise ValueError(f"muon comes with AdamW; for optim {self.optim.value} give --muon False")
+            raise ValueError(f"muon comes with AdamW; for optim {OptimizerNames(self.optim).value} give --muon False")
         said = str(self.resume_from_checkpoint or False).lower()
         if said in ("true", "false"):  # a text, since it may be a path
-            self.resume_from_checkpoint = said == "true" or None
+            self.resume_from_checkpoint = said == "true" or None  # type: ignore[assignment]  # as Trainer takes it
         if self.hub_token is not None:  # Trainer pickles its arguments into every checkpoint, and publishes them
             os.environ["HF_TOKEN"], self.hub_token = self.hub_token, None
 
@@ -121,8 +124,8 @@ class RunArguments(TrainingArguments):
         """What a reader of the card wants to know of any run; the batch size is that of all devices together."""
         return {
             "batch size": self.train_batch_size * self.gradient_accumulation_steps * self.world_size,
-            "optimizer": "Muon for the layers' matrices, AdamW for the rest" if self.muon else self.optim.value,
-            "learning rate": f"{self.learning_rate:g}, {self.lr_scheduler_type.value} decay",
+            "optimizer": MUON if self.muon else OptimizerNames(self.optim).value,
+            "learning rate": f"{self.learning_rate:g}, {SchedulerType(self.lr_scheduler_type).value} decay",
             "weight decay": self.weight_decay,
             "seed": self.seed,
         }
@@ -133,7 +136,7 @@ def only_run(folder: str | os.PathLike) -> Iterator[None]:
     """Raises `ValueError` if another run is at work in a folder. The lock is the folder's own, and ends with us."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if fcntl is not None:
+        if sys.platform != "win32":
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
@@ -169,7 +172,9 @@ class StopOnSignal(TrainerCallback):
         self.interrupted = True
         self.__exit__()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         if self.interrupted:
             control.should_save = True
             control.should_evaluate = False
@@ -185,8 +190,11 @@ class LossOfRun(TrainerCallback, ExportableState):
     def state(self) -> dict[str, dict[str, float]]:
         return {"args": {"total": float(self.total)}, "attributes": {}}
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
-        kept = state.stateful_callbacks.get(type(self).__name__)
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        states: Any = state.stateful_callbacks  # by the names of their classes
+        kept = states.get(type(self).__name__)
         self.total = kept["args"]["total"] if kept else math.nan  # a checkpoint of another Trainer does not tell
 
 
@@ -198,6 +206,9 @@ class RunTrainer(Trainer):
     one is noted on the device, and looked up before anything is logged, evaluated or saved: no bad checkpoint is
     written.
     """
+
+    args: RunArguments
+    model: PreTrainedModel
 
     _GOOD = torch.iinfo(torch.int64).max  # the first bad step where there was none
 
@@ -212,9 +223,13 @@ class RunTrainer(Trainer):
         self._sums: dict[str, tuple[torch.Tensor, int]] = {}  # of the two losses, and of how many, since the last log
 
     def compute_loss(
-        self, model: PreTrainedModel, inputs: dict[str, Any], return_outputs: bool = False, **kwargs: Any
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        loss, outputs = super().compute_loss(model, inputs, return_outputs=True, **kwargs)
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if model.training:
             step = torch.where(loss.detach().isfinite().all(), self._GOOD, self.state.global_step + 1)
             self._bad_step = torch.minimum(self._bad_step, step)
@@ -258,8 +273,8 @@ class RunTrainer(Trainer):
             for name, (total, count) in self._sums.items():
                 logs[name] = reduce(total / count, "mean").item()
             self._sums.clear()
-        if "train_loss" in logs and not math.isnan(total := float(self.loss_of_run.total)):
-            logs["train_loss"] = total / max(self.state.global_step, 1)
+        if "train_loss" in logs and not math.isnan(whole := float(self.loss_of_run.total)):
+            logs["train_loss"] = whole / max(self.state.global_step, 1)
         super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
@@ -289,7 +304,7 @@ def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
     return None
 
 
-def train(trainer: Trainer) -> dict[str, float]:
+def train(trainer: RunTrainer) -> dict[str, float]:
     """
     Trains, from the last complete checkpoint if the arguments say `resume_from_checkpoint`, and saves the model.
 
@@ -302,7 +317,7 @@ def train(trainer: Trainer) -> dict[str, float]:
         ValueError: another run is at work in the same folder.
     """
     args = trainer.args
-    resume = args.resume_from_checkpoint
+    resume: Any = args.resume_from_checkpoint
     if resume is True:
         resume = last_complete_checkpoint(args.output_dir)
     os.makedirs(args.output_dir, exist_ok=True)
@@ -323,7 +338,7 @@ def train(trainer: Trainer) -> dict[str, float]:
     return trained.metrics
 
 
-def save_results(trainer: Trainer, results: dict[str, dict[str, float]]) -> dict[str, float]:
+def save_results(trainer: RunTrainer, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Writes each split's figures, together in `all_results.json`, and returns them as one dictionary."""
     for split, figures in results.items():
         if trainer.args.verbose:
@@ -332,7 +347,7 @@ def save_results(trainer: Trainer, results: dict[str, dict[str, float]]) -> dict
     return {name: value for figures in results.values() for name, value in figures.items()}
 
 
-def save_facts(trainer: Trainer, **facts: Any) -> None:
+def save_facts(trainer: RunTrainer, **facts: Any) -> None:
     """Leaves what a model card tells of the run and its other files do not; what the card itself left there stays."""
     if trainer.is_world_process_zero():
         path = Path(trainer.args.output_dir, FACTS)

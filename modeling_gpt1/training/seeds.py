@@ -4,6 +4,7 @@ import copy
 import json
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from tokenization.write_aside import new_file
 
@@ -46,9 +47,9 @@ def finetune_seeds(task_args: TaskArguments, training_args: FinetuningArguments)
     return runs
 
 
-def summarize(results: list[dict[str, float | str]]) -> dict[str, float | str | list[float]]:
+def summarize(results: list[dict[str, Any]]) -> dict[str, Any]:
     """The median, range and values of every metric among the results of runs, and the paper's figures, as they are."""
-    summary = {}
+    summary: dict[str, Any] = {}
     for name, value in results[0].items():
         if any(name.endswith(f"_{metric}") for metric in METRICS):
             values = [result[name] for result in results]
@@ -62,7 +63,7 @@ def summarize(results: list[dict[str, float | str]]) -> dict[str, float | str | 
     return summary
 
 
-def table(summary: dict[str, float | str | list[float]]) -> str:
+def table(summary: dict[str, Any]) -> str:
     """Each figure's median and range beside the paper's, in percent, to print."""
     head = f"of {len(summary['seeds'])} seeds, in percent"
     lines = [f"{head:<45}{'median':>10}{'range':>16}{'paper':>8}"]

@@ -152,22 +152,25 @@ def read_split(
         official: whether it is known to be an official file, whatever it looks like.
     """
     tables = tables or TableArguments()
-    if task.release is None:
+    release = task.release
+    if release is None:
         return Split.of_table(open_table(path, tables))
     if path.is_dir():
-        return _read_folder(task.release, path, tables)
-    table = _open(task, path, tables, replace(tables, skip_bad_rows=skip or tables.skip_bad_rows), official)
-    return Split.of_table(table, _wanted(task) if official else None)
+        return _read_folder(release, path, tables)
+    table = _open(task, release, path, tables, replace(tables, skip_bad_rows=skip or tables.skip_bad_rows), official)
+    return Split.of_table(table, _wanted(task, release) if official else None)
 
 
-def _wanted(task: Task) -> set[str]:
+def _wanted(task: Task, release: Release) -> set[str]:
     """The columns that a task may be read from, without the parse trees that some files hold besides."""
     names = {name for names in (*task.text_columns, *task.choice_columns, task.label_columns) for name in names}
-    return names | {task.release.id_column} | set(task.release.held_out.columns if task.release.held_out else ())
+    return names | {release.id_column} | set(release.held_out.columns if release.held_out else ())
 
 
-def _open(task: Task, path: Path, tables: TableArguments, lenient: TableArguments, official: bool) -> Table:
-    release, ending = task.release, path.suffix.lower()
+def _open(
+    task: Task, release: Release, path: Path, tables: TableArguments, lenient: TableArguments, official: bool
+) -> Table:
+    ending = path.suffix.lower()
     if ending not in (".tsv", ".txt") or not path.is_file():
         return open_table(path, lenient if official else tables)
     first = next((line for line in read_lines(path, tables.encoding) if line.strip()), "")
@@ -184,7 +187,7 @@ def _open(task: Task, path: Path, tables: TableArguments, lenient: TableArgument
 
 def _read_folder(release: Release, folder: Path, tables: TableArguments) -> Split:
     """All JSON objects of the files below a folder, each a row, or as many as its lists in `release.each` are long."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for path in sorted(path for path in folder.rglob("*.txt") if not path.name.startswith(".")):
         for _, value in JsonTable(path, tables).rows():
             rows += _each_row(value, release, path)

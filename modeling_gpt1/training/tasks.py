@@ -5,7 +5,7 @@ Figures are those of the paper's tables 2 to 4: test sets, in percent.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..modeling_gpt1 import (
     GPT1ForEntailment,
@@ -335,5 +335,11 @@ TASKS: dict[str, Task] = {
         choice_columns=(("options",), ("choices",), ("endings",)),
     ),
 }
+
+# A flag's type: one of the tasks
+if TYPE_CHECKING:
+    TaskName = str
+else:
+    TaskName = Literal[tuple(TASKS)]
 
 REGRESSION_METRICS = ("pearson", "spearmanr")
