@@ -83,9 +83,14 @@ class GrowingLayer(DynamicLayer):
         return whole[:, :, :length]
 
 
-def growing_layers(config: GPT1Config) -> list[Any]:
-    """The layers of an empty cache; those of a limited `attention_window` remain transformers'."""
-    return [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in DynamicCache(config=config).layers]
+def empty_layers(config: GPT1Config) -> list[Any]:
+    """The layers of an empty cache."""
+    return with_room(DynamicCache(config=config).layers)
+
+
+def with_room(layers: list[Any]) -> list[Any]:
+    """The same, with room where nothing is in them yet; those of a limited `attention_window` remain transformers'."""
+    return [GrowingLayer() if type(layer) is DynamicLayer and not layer.is_initialized else layer for layer in layers]
 
 
 class GPT1GenerationMixin(GenerationMixin):
@@ -155,7 +160,8 @@ class GPT1GenerationMixin(GenerationMixin):
 
         Raises:
             ValueError: `window_keep`, an argument of `generate`, is not between 0 and 1; assisted generation, which
-                adds several tokens at a time, comes to the model's last position.
+                adds several tokens at a time, comes to the model's last position; or a text does of which the cache
+                holds tokens that are not given.
         """
         if not 0 < window_keep < 1:
             raise ValueError(f"window_keep is the part of a window that is kept, between 0 and 1, not {window_keep}")
@@ -170,9 +176,14 @@ class GPT1GenerationMixin(GenerationMixin):
             window = length - -(-(length - limit) // step) * step
             cached = 0 if past_key_values is None else past_key_values.get_seq_length()
             if next_sequence_length is None or cached + next_sequence_length != window:
+                if (window if inputs_embeds is None else length - inputs_embeds.shape[1]) > input_ids.shape[1]:
+                    raise ValueError(
+                        f"past {limit} tokens (max_position_embeddings) the last ones are encoded anew: "
+                        "pass the whole text beside its past_key_values, not its new tokens alone"
+                    )
                 next_sequence_length = window
                 if isinstance(past_key_values, DynamicCache):
-                    past_key_values.layers = growing_layers(self.config)
+                    past_key_values.layers = empty_layers(self.config)
                 elif past_key_values is not None:
                     past_key_values.reset()
                 if inputs_embeds is not None:
@@ -207,7 +218,7 @@ class GPT1GenerationMixin(GenerationMixin):
         )
         cache = model_kwargs.get("cache", model_kwargs.get("past_key_values"))  # before transformers 5.24
         if type(cache) is DynamicCache and not cache.offloading:
-            cache.layers = growing_layers(self.config)
+            cache.layers = with_room(cache.layers) or empty_layers(self.config)
 
     def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> StoppingCriteriaList:
         criteria = super()._get_stopping_criteria(*args, **kwargs)

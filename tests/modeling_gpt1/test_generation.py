@@ -1,5 +1,7 @@
 """Generation: past the last position, from caches with room."""
 
+import copy
+import unittest.mock
 from functools import partial
 
 import pytest
@@ -117,6 +119,32 @@ def test_a_cache_with_room_holds_what_transformers_holds():
     assert ours.get_seq_length() == theirs.get_seq_length()
 
 
+@pytest.mark.parametrize("window", [None, 5])
+def test_a_cache_that_is_handed_back_is_continued(build, window):
+    model = build(attention_window=window)
+    ids = torch.randint(1, 96, (2, 6))
+    mask = torch.ones_like(ids)
+    mask[1, :2] = 0
+    options = {"do_sample": False, "return_dict_in_generate": True}
+    expected = model.generate(ids, attention_mask=mask, max_new_tokens=20, **options).sequences
+    start = model.generate(ids, attention_mask=mask, max_new_tokens=6, **options)
+    mask = torch.nn.functional.pad(mask, (0, 6), value=1)
+
+    def go_on(given, new_tokens):
+        cache = copy.deepcopy(start.past_key_values)
+        with unittest.mock.patch.object(model.model, "forward", wraps=model.model.forward) as forward:
+            generated = model.generate(
+                given, attention_mask=mask, past_key_values=cache, max_new_tokens=new_tokens, **options
+            ).sequences
+        assert forward.call_args_list[0].kwargs["input_ids"].shape[1] == 1  # all that the cache lacks
+        return generated.tolist()
+
+    assert go_on(start.sequences, 14) == expected.tolist()
+    assert go_on(start.sequences[:, -1:], 3) == expected[:, 11:15].tolist()
+    with pytest.raises(ValueError, match="past 16 tokens .* pass the whole text beside its past_key_values"):
+        go_on(start.sequences[:, -1:], 14)
+
+
 def test_a_new_token_does_not_move_the_cache():
     layer = GrowingLayer()
     with torch.no_grad():
@@ -178,9 +206,11 @@ def test_past_the_limit_embeddings_of_no_token_stay(prompt):
         text = torch.cat((text, model.get_input_embeddings()(generated[:, step : step + 1])), 1)
 
 
-def test_every_way_gives_what_a_single_run_gives(tiny_config, spread):
+@pytest.mark.parametrize("window", [None, 5])
+def test_every_way_gives_what_a_single_run_gives(tiny_config, spread, window):
     model, draft = (
-        spread(GPT1ForCausalLM(tiny_config(num_hidden_layers=layers))).double().eval() for layers in (3, 1)
+        spread(GPT1ForCausalLM(tiny_config(num_hidden_layers=layers, attention_window=window))).double().eval()
+        for layers in (3, 1)
     )
     ids = torch.randint(1, 96, (1, 9))
     options = {"do_sample": False, "max_new_tokens": 20}
