@@ -36,7 +36,7 @@ def special_token_ids(config: GPT1Config) -> list[int]:
 
 
 def update_paged_cache(
-    key: torch.Tensor, value: torch.Tensor, layer_idx: int, kwargs: dict[str, Any]
+    key: torch.Tensor, value: torch.Tensor, layer_idx: int, kwargs: Any
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Keys and values `(1, heads, length, head_dim)` with those before them, from the paged cache of continuous batching,

@@ -30,7 +30,6 @@ from modeling_gpt1 import (
     GPT1ForSequenceClassification,
     GPT1ForSimilarity,
     cli,
-    loading,
 )
 from modeling_gpt1.cli import COMMANDS, _recorded, main
 from modeling_gpt1.inference import GenerateArguments, PredictArguments, Predictor, batches_of_like_length
@@ -333,7 +332,7 @@ def test_gpt1_mini_has_settings_of_its_own(settings_of, task):
 
 
 def test_finetune_tells_what_it_takes_from_the_recipe(trained, tmp_path, monkeypatch, language_model, capfd):
-    monkeypatch.setattr(loading, "GPT1_MINI", language_model)
+    monkeypatch.setattr("modeling_gpt1.flags.GPT1_MINI", language_model)
     monkeypatch.setattr(finetuning, "GPT1_MINI", language_model)
     flags = ["--model", "lm", "--max_steps", "1", "--learning_rate", "1e-3"]
     assert finetune("classification", trained["classification"][1], tmp_path / "tuned", *flags) == 0
