@@ -90,6 +90,7 @@ class RunArguments(TrainingArguments):
             max_steps=(self.max_steps != 0, "at least 1"),
             learning_rate=(0 <= self.learning_rate < math.inf, "at least 0"),
             weight_decay=(0 <= self.weight_decay < math.inf, "at least 0"),
+            warmup_steps=(self.warmup_steps >= 0, "at least 0"),
             dataloader_num_workers=(self.dataloader_num_workers >= 0, "at least 0"),
         )
         super().__post_init__()

@@ -131,7 +131,7 @@ BAD = [
     ("an infinite learning rate", "data.csv", GOOD, PRETRAIN + " --learning_rate inf", "--learning_rate must be at least 0, got inf"),
     ("weights that grow", "data.csv", GOOD, CLASSIFY + " --weight_decay -1", "--weight_decay must be at least 0, got -1.0"),
     ("less than no workers", "data.csv", GOOD, CLASSIFY + " --dataloader_num_workers -1", "--dataloader_num_workers must be at least 0, got -1"),
-    ("steps of warm-up below none", "data.csv", GOOD, CLASSIFY + " --warmup_steps -5", "warmup_steps >= 0"),
+    ("steps of warm-up below none", "data.csv", GOOD, CLASSIFY + " --warmup_steps -5", "--warmup_steps must be at least 0, got -5.0"),
     ("no seed", "data.csv", GOOD, CLASSIFY + " --seed -1", "Seed must be between 0 and 2**32 - 1"),
     ("an auxiliary loss of NaN", "data.csv", GOOD, CLASSIFY + " --lm_coef nan", "lm_coef must be at least 0, got nan"),
     ("an auxiliary loss that is sought", "data.csv", GOOD, CLASSIFY + " --lm_coef -1", "lm_coef must be at least 0, got -1"),
