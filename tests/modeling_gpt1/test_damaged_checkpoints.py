@@ -138,11 +138,11 @@ DAMAGED = [
     ("no labels", configure(num_labels=0, id2label=None, label2id=None), "num_labels must lie between 1 and 1,000,000, got 0"),
     ("a gap in the labels", configure(id2label={"0": "a", "2": "b"}), "id2label must number its classes from 0 without a gap, got 0, 2"),
     ("labels of one name", configure(id2label={"0": "a", "1": "a"}), "id2label has two classes of the name 'a'"),
-    ("words for the numbers", configure(id2label={"a": 0, "b": 1}), "id2label must number its classes from 0 without a gap, got a, b"),
-    ("a list of labels", configure(id2label=["a", "b"]), "id2label must be an object of numbers and names"),
+    ("words for the numbers", configure(id2label={"a": 0, "b": 1}), "id2label must number its classes from 0 without a gap, got a, b|Field 'id2label' with value {'a': 0, 'b': 1} doesn't match"),
+    ("a list of labels", configure(id2label=["a", "b"]), "id2label must be an object of numbers and names|Field 'id2label' expected a dict, got list"),
     ("another kind of model", configure(architectures=["BertModel"]), "holds BertModel: a gpt1 checkpoint is needed"),
-    ("no name of a head", configure(architectures=[3]), "architectures must be a list of names, got [3]"),
-    ("a text for the list of heads", configure(architectures="GPT1Model"), "architectures must be a list of names, got 'GPT1Model'"),
+    ("no name of a head", configure(architectures=[3]), "architectures must be a list of names, got [3]|Field 'architectures' with value [3] doesn't match"),
+    ("a text for the list of heads", configure(architectures="GPT1Model"), "architectures must be a list of names, got 'GPT1Model'|Field 'architectures' expected a list, got str"),
     ("no tokenizer", take("tokenizer.json"), "has no tokenizer: neither tokenizer.json nor vocab.json and merges.txt"),
     ("half a vocabulary", lambda d: (take("tokenizer.json")(d), write("vocab.json", "{}")(d)), "has no tokenizer"),
     ("a smaller vocabulary", small_vocabulary, "has 6 entries, the weights are for 40,338"),
@@ -176,7 +176,10 @@ def whole(tmp_path_factory):
 
 @pytest.fixture
 def refused(whole, tmp_path, capfd):
-    """Damages a copy and runs a command on it, which must say one line with this message, soon, and leave nothing."""
+    """
+    Damages a copy and runs a command on it, which must say one line with this message, soon, and leave nothing. After
+    a bar: what huggingface_hub says instead in the versions, 1.5 for one, that check the types of a field before us.
+    """
 
     def check(kind: str, damage, arguments: str, message: str) -> None:
         directory = shutil.copytree(whole / kind, tmp_path / "model")
@@ -189,7 +192,8 @@ def refused(whole, tmp_path, capfd):
         assert main(words) == 1
         captured = capfd.readouterr()
         said = [line for line in captured.err.splitlines() if line and not line.startswith("Tokenizing")]
-        assert len(said) == 1 and said[0].startswith(f"gpt1 {words[0]}: ") and message in said[0], captured.err
+        assert len(said) == 1 and said[0].startswith(f"gpt1 {words[0]}: "), captured.err
+        assert any(part in said[0] for part in message.split("|")), captured.err
         assert captured.out == "" and not (tmp_path / "out").exists()
         assert time.process_time() - start < 30  # nothing of the sizes that were claimed was made
 
