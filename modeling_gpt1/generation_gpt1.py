@@ -19,6 +19,9 @@ from transformers.generation import (
 from .configuration_gpt1 import GPT1Config
 
 
+MODELS_ASK_PAGED_CACHES = tuple(map(int, __version__.split(".")[:2])) >= (5, 24)
+
+
 def positions_of_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
     """Positions `(batch, length)` that count the tokens of a mask of that shape, and not its padding."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
@@ -43,7 +46,7 @@ def update_paged_cache(
     which is taken out of `kwargs`, an attention's further arguments, and changes them for the attention function.
     Before transformers 5.24 that function asks the cache itself: then all is left as it is.
     """
-    if tuple(map(int, __version__.split(".")[:2])) < (5, 24):
+    if not MODELS_ASK_PAGED_CACHES:
         return key, value
     return kwargs.pop("cache").update(key, value, layer_idx, kwargs)
 

@@ -227,14 +227,14 @@ def encode(split: Split, columns: Columns, tokenizer: PreTrainedTokenizerBase, m
         return encoded
 
     rows = Dataset.from_dict(texts)
-    with _no_bar_for_one_batch(len(rows)):
+    with without_data_bars(len(rows) <= 1000):  # one batch: the bar would be at its end at once
         return rows.map(encode_batch, batched=True, remove_columns=rows.column_names, desc=f"Tokenizing {split.name}")
 
 
 @contextmanager
-def _no_bar_for_one_batch(rows: int) -> Iterator[None]:
-    """Without the bar of `Dataset.map` where it would be at its end with its first batch of 1,000 rows."""
-    hides = rows <= 1000 and not are_progress_bars_disabled()
+def without_data_bars(hidden: bool) -> Iterator[None]:
+    """Without the bars of `datasets`, if `hidden`; afterwards they are as they were."""
+    hides = hidden and not are_progress_bars_disabled()
     if hides:
         disable_progress_bars()
     try:

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import datasets
 from huggingface_hub.utils.tqdm import enable_progress_bars
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.utils import logging
 
 from ..flags import GPT1_MINI
+from .data import without_data_bars
 
 
 # What is no news at every step
@@ -42,19 +42,14 @@ def quiet(verbose: bool) -> Iterator[None]:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     enable_progress_bars()  # the Hub's, which the line above takes along
-    data_bars = not datasets.are_progress_bars_disabled()
-    if not sys.stderr.isatty():
-        datasets.disable_progress_bars()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), without_data_bars(not sys.stderr.isatty()):
             warnings.simplefilter("ignore")
             yield
     finally:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-        if data_bars:
-            datasets.enable_progress_bars()
 
 
 class Progress(ProgressCallback):
