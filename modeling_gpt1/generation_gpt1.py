@@ -201,7 +201,7 @@ class GPT1GenerationMixin(GenerationMixin):
             input_ids,
             next_sequence_length,
             past_key_values,
-            attention_mask,  # type: ignore[arg-type]  # any tensor of zeros and ones
+            attention_mask,
             inputs_embeds,
             is_first_iteration,
             **kwargs,

@@ -61,6 +61,11 @@ def cache_among(kwargs: dict[str, Any], past_key_values: Cache | None) -> Cache 
     return kwargs.pop("cache") if isinstance(kwargs.get("cache"), Cache) else past_key_values
 
 
+def cache_of(outputs: Any) -> Cache | None:
+    """The keys and values that a model returned, under the one name or the other."""
+    return outputs.cache if "cache" in outputs.__dataclass_fields__ else outputs.past_key_values
+
+
 def refuse_unknown(kwargs: dict[str, Any]) -> None:
     """
     Refuses, among the arguments that no head took, what would be left unheeded where it was meant.
@@ -201,6 +206,8 @@ def choices_shape(
 
 
 __all__ = [
+    "cache_among",
+    "cache_of",
     "check_length",
     "choices_shape",
     "given",

@@ -41,8 +41,8 @@ class GPT1ArchitectureAdapter(ArchitectureAdapter):
         cfg.final_rms = cfg.gated_mlp = cfg.attn_only = False
         cfg.default_prepend_bos = False  # pre-training has seen no `_start_`
         self.supports_fold_ln = self.supports_center_writing_weights = False  # for norms that come first
-        self.weight_processing_conversions = self._qkvo_weight_conversions()
-        parts = {"qkv": LinearBridge(name="qkv_proj"), "o": LinearBridge(name="o_proj")}
+        self.weight_processing_conversions = {**self._qkvo_weight_conversions()}
+        parts: dict[str, Any] = {"qkv": LinearBridge(name="qkv_proj"), "o": LinearBridge(name="o_proj")}
         block = {
             "attn": JointQKVAttentionBridge("self_attn", cfg, queries_keys_values, parts),
             "ln1": NormalizationBridge(name="attn_norm", config=cfg),

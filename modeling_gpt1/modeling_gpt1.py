@@ -36,6 +36,7 @@ from .generation_gpt1 import GPT1GenerationMixin, as_list, positions_of_tokens, 
 from .inputs_gpt1 import (
     attention_config,
     cache_among,
+    cache_of,
     check_length,
     choices_shape,
     given,
@@ -378,11 +379,8 @@ class GPT1Model(GPT1PreTrainedModel):
             hidden_states = self.dropout(hidden_states)
         for layer in self.layers:
             hidden_states = layer(hidden_states, causal_mask, past_key_values, position_ids=position_ids, **kwargs)
-        return GPT1ModelOutput(
-            last_hidden_state=self.norm(hidden_states),
-            past_key_values=past_key_values if use_cache else None,
-            token_embeddings=matrix,
-        )
+        cache = past_key_values if use_cache else None
+        return GPT1ModelOutput(self.norm(hidden_states), cache, token_embeddings=matrix)
 
 
 class GPT1LanguageModel(GPT1PreTrainedModel):
@@ -491,13 +489,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         loss, logits = self._loss_and_logits(outputs, targets, kept, num_items_in_batch, skip_logits)
-        return GPT1CausalLMOutput(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-        )
+        return GPT1CausalLMOutput(loss, logits, cache_of(outputs), outputs.hidden_states, outputs.attentions)
 
 
 class GPT1ForMaskedLM(GPT1LanguageModel):
@@ -655,6 +647,7 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
         Returns:
             [`GPT1TaskOutput`], `logits` of shape `(batch, num_labels)`.
         """
+        past_key_values = cache_among(kwargs, past_key_values)
         real = real_tokens(self.config, input_ids, attention_mask, inputs_embeds)
         seen, real = seen_and_own(real, given(input_ids, inputs_embeds), past_key_values)
         lm_labels = kwargs.pop("lm_labels", None)
@@ -706,6 +699,7 @@ class GPT1ForSimilarity(GPT1TaskModel):
         if kwargs.pop("inputs_embeds", None) is not None or kwargs.pop("position_ids", None) is not None:
             raise ValueError("GPT1ForSimilarity reorders tokens: it needs input_ids, without position_ids")
         lm_labels = kwargs.pop("lm_labels", None)
+        past_key_values = cache_among(kwargs, past_key_values)
         real = real_tokens(self.config, input_ids, attention_mask, None)
         seen, real = seen_and_own(real, input_ids, past_key_values)
         swap = swapped_order(input_ids, real, self.config.sep_token_id)

@@ -8,7 +8,7 @@ ever in memory.
 import hashlib
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -185,17 +185,27 @@ class BookWindows(torch.utils.data.Dataset):
             one over tokens.
         repeats (`float`, defaults to 0): the share of training windows in which a span of tokens is said again (see
             [`repeat_span`]), which teaches a small model to look up what it has read.
+        make_pairs: what makes pairs of texts of a training window's tokens and its random numbers, if given (see
+            [`PairMaker`]): further arrays of the window's dictionary.
 
     Attributes:
         tokens: how many each book has.
         tokens_per_word: how many a word between blanks has.
     """
 
-    def __init__(self, books: Dataset, length: int, seed: int | None = None, repeats: float = 0.0):
+    def __init__(
+        self,
+        books: Dataset,
+        length: int,
+        seed: int | None = None,
+        repeats: float = 0.0,
+        make_pairs: Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]] | None = None,
+    ):
         self.books = books
         self.length = length
         self.seed = seed
         self.repeats = repeats
+        self.make_pairs = make_pairs
         self.tokens = pc.list_value_length(books.data.column("input_ids")).to_numpy().astype(np.int64)
         self.tokens_per_word = float(self.tokens.sum() / sum(books["words"]))
         counts = np.maximum(self.tokens // length, 1) if seed is not None else -(-self.tokens // length)
@@ -223,11 +233,13 @@ class BookWindows(torch.utils.data.Dataset):
         start = max(min(start, self.tokens[book] - self.length), 0)
         ids = self.books.data.fast_slice(book, 1)["input_ids"].chunk(0).flatten().slice(start, self.length)
         ids = ids.to_numpy().astype(np.int64)
-        if self.repeats and self.seed is not None:
-            random = np.random.default_rng((self.seed, self.epoch, window))
-            if random.random() < self.repeats:
-                repeat_span(ids, random)
-        return {"input_ids": ids}
+        if self.seed is None:
+            return {"input_ids": ids}
+        random = np.random.default_rng((self.seed, self.epoch, window))
+        pairs = {} if self.make_pairs is None else self.make_pairs(ids, random)
+        if self.repeats and random.random() < self.repeats:
+            repeat_span(ids, random)
+        return {"input_ids": ids, **pairs}
 
 
 def repeat_span(ids: np.ndarray, random: np.random.Generator, shortest: int = 16) -> None:

@@ -42,6 +42,7 @@ from ..loading import (
 )
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from .books import BookWindows, encode_books, in_both
+from .comparison import PAIR_LENGTH, Comparison, PairMaker, rarity
 from .data import unknown_share
 from .optimization import MuonTrainer
 from .report import figures_table, model_line
@@ -122,6 +123,12 @@ class CorpusArguments(TableArguments):
         default=0.0,
         metadata={"help": "Share of the windows in which a span is said again: teaches a small model to look back."},
     )
+    pairs: int = field(
+        default=0,
+        metadata={
+            "help": "Pairs of texts that are made of each window's tokens, to compare: teaches a small model to do so."
+        },
+    )
     text_column: str = field(default="text", metadata={"help": "The column of tables and data sets."})
     encoding_errors: Literal["strict", "replace"] = field(
         default="strict",
@@ -136,6 +143,8 @@ class CorpusArguments(TableArguments):
         super().__post_init__()
         if not 0 <= self.repeats <= 1:
             raise ValueError(f"--repeats must lie in [0, 1], got {self.repeats}")
+        if self.pairs < 0 or self.pairs and self.objective != "clm":
+            raise ValueError(f"--pairs must be at least 0, and 0 for --objective mlm, got {self.pairs}")
         self.model = self.model and checkpoint(self.model)
         self.tokenizer = self.tokenizer and checkpoint(self.tokenizer)
 
@@ -191,6 +200,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     if corpus_args.objective == "clm" and not 0 < len(tokenizer(corpus_args.prompt)["input_ids"]) < length:
         raise ValueError(f"--prompt must be a text of fewer than {length} tokens, got {corpus_args.prompt[:60]!r}")
     training_args.use_cache = config.use_cache  # Trainer writes it into the configuration, off by default
+    training_args.remove_unused_columns = False  # pairs are not the model's own arguments
     model = load_model(corpus_args, config, tokenizer)  # a damaged one is refused before hours of encoding
     with training_args.main_process_first(desc="encoding the corpus"):
         encoded = partial(
@@ -204,13 +214,22 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
         books = encoded(corpus_args.corpus)
         held_out = encoded(corpus_args.validation_corpus) if corpus_args.validation_corpus else None
     seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
-    windows = BookWindows(books, length, seed=seed, repeats=corpus_args.repeats)
+    make_pairs = None
+    if corpus_args.pairs:
+        assert isinstance(model, GPT1ForCausalLM)
+        Comparison(config.hidden_size).attach(model)
+        maker = PairMaker(config, min(PAIR_LENGTH, length), rarity(books, config.vocab_size))
+        make_pairs = partial(maker, corpus_args.pairs)
+    windows = BookWindows(books, length, seed=seed, repeats=corpus_args.repeats, make_pairs=make_pairs)
     measured = None if held_out is None else BookWindows(held_out, length)
     if held_out is None:
         training_args.eval_strategy = "no"
     elif seen := in_both(books, held_out):
         logger.warning("held out and trained on alike, so that perplexity says little: %s", ", ".join(seen))
 
+    callbacks: list[TrainerCallback] = [LeaveComparison() if corpus_args.pairs else FreshSpecialTokens()]
+    if corpus_args.objective == "clm":
+        callbacks.append(Sample(corpus_args.prompt))
     trainer = PretrainingTrainer(
         model=model,
         args=training_args,
@@ -218,7 +237,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
         train_dataset=windows,
         eval_dataset=measured,
         processing_class=tokenizer,
-        callbacks=[FreshSpecialTokens(), *([Sample(corpus_args.prompt)] if corpus_args.objective == "clm" else [])],
+        callbacks=callbacks,
     )
     read: dict[str, Any] = {"train_tokens": int(windows.tokens.sum()), "train_books": len(books)}
     read["train_unk_share"] = unknown_share(books, tokenizer, "the corpus")
@@ -301,11 +320,13 @@ class WindowCollator(DataCollatorForLanguageModeling):
     """
 
     def torch_call(self, examples: list[Any]) -> dict[str, Any]:
-        windows = [example["input_ids"] for example in examples]
+        columns = {name: [example[name] for example in examples] for name in examples[0]}
+        windows = columns.pop("input_ids")
+        pairs = {name: torch.from_numpy(np.concatenate(arrays)) for name, arrays in columns.items()}
         if self.mlm or len({len(window) for window in windows}) > 1:
-            return super().torch_call(examples)
+            return super().torch_call([{"input_ids": window} for window in windows]) | pairs
         ids = torch.from_numpy(np.stack(windows))
-        return {"input_ids": ids, "labels": ids.clone()}
+        return {"input_ids": ids, "labels": ids.clone(), **pairs}
 
 
 class PretrainingTrainer(MuonTrainer):
@@ -318,11 +339,21 @@ class PretrainingTrainer(MuonTrainer):
         super().__init__(*args, **kwargs)
         self._new_tokens = torch.zeros(1, dtype=torch.int64, device=self.args.device)  # since the last count
 
-    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
         if model.training and self.args.include_num_input_tokens_seen == "no":  # else Trainer counts them itself
             mask = inputs.get("attention_mask")
             self._new_tokens += inputs["input_ids"].numel() if mask is None else mask.sum()
-        return super().compute_loss(model, {**inputs, "skip_logits": True}, *args, **kwargs)
+        loss, outputs = super().compute_loss(model, {**inputs, "skip_logits": True}, True, num_items_in_batch)
+        comparison = getattr(self.model, "comparison", None)
+        if model.training and comparison is not None:
+            self.note({"comparison_loss": comparison.loss})
+        return (loss, outputs) if return_outputs else loss
 
     def count_tokens(self) -> int:
         """How many tokens the run has read, on all devices, padding not counted."""
@@ -373,6 +404,15 @@ class FreshSpecialTokens(TrainerCallback):
                 weight.copy_(distribute_tensor(whole, weight.device_mesh, weight.placements))
 
 
+class LeaveComparison(TrainerCallback):
+    """Takes from the model what read its states for `--pairs`, before it is saved as what it is."""
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        kwargs["model"].comparison.detach(kwargs["model"])
+
+
 class Sample(TrainerCallback):
     """Continues a prompt at each evaluation, into the log; the random numbers of the training stay as they were."""
 
@@ -411,6 +451,7 @@ def settings(
         "epochs": f"{trainer.state.epoch:.4g}",
         **shared,
         "batch size": f"{shared['batch size']} windows of {length} tokens",
+        **{name: getattr(corpus_args, name) for name in ("repeats", "pairs") if getattr(corpus_args, name)},
         "warm-up": f"{training_args.get_warmup_steps(trainer.state.max_steps)} updates",
         "dropout": config.hidden_dropout if corpus_args.dropout is None else corpus_args.dropout,
         "precision": "bfloat16 autocast"

@@ -236,11 +236,15 @@ class RunTrainer(Trainer):
             self._bad_step = torch.minimum(self._bad_step, step)
             if self._looks_at_once:
                 self.check_loss()
-            for name in ("task_loss", "lm_loss"):
-                if isinstance(outputs, dict) and outputs.get(name) is not None:
-                    total, count = self._sums.get(name, (0, 0))
-                    self._sums[name] = total + outputs[name].detach().mean(), count + 1
+            parts = outputs if isinstance(outputs, dict) else {}
+            self.note({name: parts[name] for name in ("task_loss", "lm_loss") if parts.get(name) is not None})
         return (loss, outputs) if return_outputs else loss
+
+    def note(self, parts: dict[str, torch.Tensor]) -> None:
+        """Adds what a loss consists of to the means that are logged."""
+        for name, part in parts.items():
+            total, count = self._sums.get(name, (0, 0))
+            self._sums[name] = total + part.detach().mean(), count + 1
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         loss = super().training_step(*args, **kwargs)

@@ -85,14 +85,15 @@ def test_lora_of_a_multiple_choice(tiny_config, ids):
 
 @pytest.mark.parametrize("head", [GPT1ForSequenceClassification, GPT1ForSimilarity])
 @pytest.mark.parametrize("with_mask", [True, False])
-def test_a_head_after_a_past_is_the_head_of_the_whole(tiny_config, spread, ids, head, with_mask):
-    """What prefix tuning needs: keys and values of tokens before the head's own."""
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_a_head_after_a_past_is_the_head_of_the_whole(tiny_config, spread, ids, head, with_mask, name):
+    """What prefix tuning needs: keys and values of tokens before the head's own, by transformers' two names for them."""
     model = spread(head(tiny_config(num_labels=3))).double().eval()
     prefix = torch.tensor([[11, 12, 13], [14, 15, 16]])
     rows = torch.nn.functional.pad(ids, (0, 2), value=99)
     past = model.model(prefix, use_cache=True).past_key_values
     mask = torch.cat((torch.ones_like(prefix), (rows != 99).long()), 1) if with_mask else None
-    got = model(rows, attention_mask=mask, past_key_values=past).logits
+    got = model(rows, attention_mask=mask, **{name: past}).logits
     if head is GPT1ForSequenceClassification:
         torch.testing.assert_close(got, model(torch.cat((prefix, rows), 1)).logits)
     else:

@@ -70,7 +70,7 @@ def test_verbose_shows_what_trainer_logs(words, capfd):
 def test_the_bar_tells_the_loss_and_stays_below_the_lines(tmp_path, monkeypatch, capsys):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
-    args, control = FinetuningArguments(output_dir=str(tmp_path)), TrainerControl()
+    args, control = FinetuningArguments(output_dir=str(tmp_path), disable_tqdm=False), TrainerControl()
     state, progress = TrainerState(max_steps=4, global_step=1, epoch=0.25), Progress()
     progress.on_train_begin(args, state, control)
     state.global_step = 2
