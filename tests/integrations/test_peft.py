@@ -87,7 +87,7 @@ def test_lora_of_a_multiple_choice(tiny_config, ids):
 @pytest.mark.parametrize("with_mask", [True, False])
 @pytest.mark.parametrize("name", ["past_key_values", "cache"])
 def test_a_head_after_a_past_is_the_head_of_the_whole(tiny_config, spread, ids, head, with_mask, name):
-    """What prefix tuning needs: keys and values of tokens before the head's own, by transformers' two names for them."""
+    """What prefix tuning needs: keys and values of tokens before the head's own, by either of their names."""
     model = spread(head(tiny_config(num_labels=3))).double().eval()
     prefix = torch.tensor([[11, 12, 13], [14, 15, 16]])
     rows = torch.nn.functional.pad(ids, (0, 2), value=99)
