@@ -151,7 +151,8 @@ class DelimitedTable(Table):
 
     Many tab-separated files, GLUE's among them, know no quotation: a mark is a mark. So with tabs, marks quote where
     they can: some field begins with one, the whole file parses so, every row has as many fields as the header, and no
-    row is lost by it that would be one without quotation. Otherwise every mark is kept.
+    row is lost by it that would be one without quotation, unless every field of the header is quoted. Otherwise every
+    mark is kept.
 
     Empty fields beyond the header's last one are dropped, and so are blank lines; of a table of one column only those
     at its end, since others are rows without a text. A row is counted as spreadsheets do it: the header is row 1.
@@ -177,6 +178,8 @@ class DelimitedTable(Table):
         tabs = Path(path).suffix.lower() == ".tsv"
         self.delimiter = arguments.delimiter or ("\t" if tabs else max(DELIMITERS, key=unquoted.count))
         self.decimal_comma = self.delimiter == ";"
+        header = first.strip().split(self.delimiter)
+        self.header_is_quoted = names is None and all(re.fullmatch('"[^"]+"', field) for field in header)
         self.quoted = (self.delimiter != "\t" or self._is_quoted()) if quoted is None else quoted
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
@@ -238,7 +241,7 @@ class DelimitedTable(Table):
             return False
         rows, fits, _ = self._survey(quoted=True)
         if raw_fits:
-            return fits and rows == raw_rows
+            return fits and (rows == raw_rows or self.header_is_quoted)
         # If neither fits, the reading that gets further tells what is wrong
         return fits or (rows > raw_rows and not self.bad_rows.skip)
 
@@ -381,12 +384,12 @@ def write_table(path: str | PathLike, columns: Mapping[str, Sequence[Any]]) -> N
 
 
 def _write_delimited(file: IO[str], rows: Iterable[Iterable[Any]], delimiter: str) -> None:
-    plain = csv.writer(file, delimiter=delimiter, lineterminator="\n")
-    quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in rows:
-        cells = list(map(_as_cell, row))
-        # With this line end the csv module sees nothing to quote in a bare \r
-        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+    cells = [list(map(_as_cell, row)) for row in rows]
+    # A line break in a field may make two rows where tabs separate: a header in marks tells that marks quote. And with
+    # this line end the csv module sees nothing to quote in a bare \r
+    breaks = any("\r" in cell or "\n" in cell for row in cells for cell in row)
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if breaks else csv.QUOTE_MINIMAL
+    csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=quoting).writerows(cells)
 
 
 def _arrow_array(values: Sequence[Any]) -> Any:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tokenization.corpus import read_books
@@ -247,6 +247,7 @@ def test_what_the_csv_module_writes_is_read_back(tmp_path_factory, rows, delimit
 
 @settings(deadline=None)
 @given(rows=st.lists(st.lists(CELLS.filter(str.strip), min_size=2, max_size=2), min_size=1, max_size=6))
+@example(rows=[["0", "0\r\t"], ["a\nb\tc", "d"]])  # without quotation, rows of as many fields
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
 def test_what_is_written_is_read_back(tmp_path_factory, rows, kind):
     path = tmp_path_factory.mktemp("written") / f"data.{kind}"
