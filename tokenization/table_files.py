@@ -178,9 +178,7 @@ class DelimitedTable(Table):
         tabs = Path(path).suffix.lower() == ".tsv"
         self.delimiter = arguments.delimiter or ("\t" if tabs else max(DELIMITERS, key=unquoted.count))
         self.decimal_comma = self.delimiter == ";"
-        header = first.strip().split(self.delimiter)
-        self.header_is_quoted = names is None and all(re.fullmatch('"[^"]+"', field) for field in header)
-        self.quoted = (self.delimiter != "\t" or self._is_quoted()) if quoted is None else quoted
+        self.quoted = (self.delimiter != "\t" or self._is_quoted(first)) if quoted is None else quoted
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
         for number, names, fields in self._records(self.quoted, self.bad_rows):
@@ -235,13 +233,14 @@ class DelimitedTable(Table):
             raise ValueError(f"{self.path}: two columns are called {twice!r}")
         return names
 
-    def _is_quoted(self) -> bool:
+    def _is_quoted(self, first: str) -> bool:
         raw_rows, raw_fits, marks = self._survey(quoted=False)
         if raw_fits and not marks:
             return False
         rows, fits, _ = self._survey(quoted=True)
         if raw_fits:
-            return fits and (rows == raw_rows or self.header_is_quoted)
+            header = first.strip().split(self.delimiter) if self.names is None else [""]
+            return fits and (rows == raw_rows or all(re.fullmatch('"[^"]+"', name) for name in header))
         # If neither fits, the reading that gets further tells what is wrong
         return fits or (rows > raw_rows and not self.bad_rows.skip)
 

@@ -233,7 +233,7 @@ class BookWindows(torch.utils.data.Dataset):
         start = max(min(start, self.tokens[book] - self.length), 0)
         ids = self.books.data.fast_slice(book, 1)["input_ids"].chunk(0).flatten().slice(start, self.length)
         ids = ids.to_numpy().astype(np.int64)
-        if self.seed is None:
+        if self.seed is None or not (self.make_pairs or self.repeats):
             return {"input_ids": ids}
         random = np.random.default_rng((self.seed, self.epoch, window))
         pairs = {} if self.make_pairs is None else self.make_pairs(ids, random)

@@ -339,21 +339,15 @@ class PretrainingTrainer(MuonTrainer):
         super().__init__(*args, **kwargs)
         self._new_tokens = torch.zeros(1, dtype=torch.int64, device=self.args.device)  # since the last count
 
-    def compute_loss(
-        self,
-        model: torch.nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> Any:
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         if model.training and self.args.include_num_input_tokens_seen == "no":  # else Trainer counts them itself
             mask = inputs.get("attention_mask")
             self._new_tokens += inputs["input_ids"].numel() if mask is None else mask.sum()
-        loss, outputs = super().compute_loss(model, {**inputs, "skip_logits": True}, True, num_items_in_batch)
+        loss = super().compute_loss(model, {**inputs, "skip_logits": True}, *args, **kwargs)
         comparison = getattr(self.model, "comparison", None)
         if model.training and comparison is not None:
             self.note({"comparison_loss": comparison.loss})
-        return (loss, outputs) if return_outputs else loss
+        return loss
 
     def count_tokens(self) -> int:
         """How many tokens the run has read, on all devices, padding not counted."""

@@ -81,7 +81,7 @@ def test_the_loss_is_that_of_each_pair_by_itself(config, make, agree):
     agree("comparison of pairs", comparison(model, **pairs), expected, 1e-6)
 
 
-def test_it_is_a_part_of_the_model_while_attached(config, make, tmp_path):
+def test_it_is_a_part_of_the_model_while_attached(config, make):
     torch.manual_seed(0)
     model, comparison = GPT1ForCausalLM(config).train(), Comparison(config.hidden_size)
     before, ids, pairs = set(model.state_dict()), torch.randint(WORDS, (2, 24)), pairs_of(make, 16, seed=2)
@@ -113,7 +113,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-def test_windows_have_their_pairs_again_and_none_where_they_are_measured(folder, config, make):
+def test_windows_have_their_pairs_again_and_none_where_they_are_measured(folder, config):
     tokenizer = GPT1Tokenizer.from_pretrained(folder / "tokenizer")
     books = encode_books([folder / "book.txt"], tokenizer, cache_dir=str(folder / "cache"))
     counts = np.bincount(np.concatenate(books["input_ids"]), minlength=200) + 1
