@@ -182,7 +182,7 @@ def embedding_matrix(embed_tokens: nn.Embedding, vocab_size: int, device: torch.
     """The token embeddings `(vocab_size, hidden_size)` as the module gives them, whatever has been put around it."""
     if is_plain(embed_tokens):
         return embed_tokens.weight
-    return embed_tokens(torch.arange(vocab_size, device=device))
+    return embed_tokens(torch.arange(vocab_size, device=device)[None])[0]  # one row, as hooks know embeddings
 
 
 def token_loss(

@@ -16,6 +16,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import parametrize
 from transformers import AutoModel
+from transformers.integrations.neftune import activate_neftune
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM, GPT1ForMultipleChoice, GPT1ForSequenceClassification
@@ -111,6 +112,19 @@ def test_the_auxiliary_loss_calls_the_embedding(build, model_class):
     got, expected = (m(**batch_for(model_class)) for m in (model, other))
     torch.testing.assert_close(got.lm_loss, expected.lm_loss)
     torch.testing.assert_close(got.loss, expected.loss)
+
+
+@pytest.mark.parametrize("model_class", MODELS)
+@pytest.mark.parametrize("options", [{}, {"embedding_dropout_type": "matrix"}], ids=["activations", "matrix"])
+def test_neftunes_noise_is_added(build, model_class, options):
+    """`neftune_noise_alpha` of `TrainingArguments` is a hook on the embedding, which takes rows of tokens only."""
+    model = build(model_class, num_labels=2, **options)
+    plain = loss_of(model)
+    activate_neftune(model, 0.0)
+    torch.testing.assert_close(loss_of(model), plain)
+    model.model.embed_tokens.neftune_noise_alpha = 5.0
+    assert not torch.isclose(loss_of(model), plain)
+    torch.testing.assert_close(loss_of(model.eval()), loss_of(copy.deepcopy(model)))
 
 
 @pytest.mark.parametrize(
