@@ -32,7 +32,7 @@ from tokenization.table_files import TableArguments, kind_of, open_table, text_o
 from tokenization.text_files import read_lines
 from tokenization.write_aside import new_file
 
-from .flags import GPT1_MINI, checkpoint
+from .flags import GPT1_MINI, check_flags, checkpoint
 from .inference import batches_of_like_length
 from .loading import load_checkpoint
 from .modeling_gpt1 import GPT1ForCausalLM
@@ -78,6 +78,7 @@ class InstrumentArguments(TableArguments):
             raise ValueError("--skip_bad_rows would shift text_index, by which tables are joined: mend the rows")
         if Path(self.output_file).resolve() == Path(self.input_file).resolve():
             raise ValueError("--output_file is --input_file: give it a name of its own")
+        check_flags(self, batch_size=(self.batch_size >= 1, "at least 1"))
 
 
 @dataclass
@@ -99,6 +100,11 @@ class FeaturesArguments(InstrumentArguments):
     layers: list[int] | None = field(
         default=None, metadata={"help": "Which layers: 0 for the embeddings, 1 and up; by default the last."}
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layers = self.layers or []
+        check_flags(self, layers=(len(set(layers)) == len(layers), "different numbers"))  # each is a column
 
 
 @dataclass(frozen=True)

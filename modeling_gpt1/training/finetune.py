@@ -26,7 +26,7 @@ from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from ..flags import GPT1_MINI, checkpoint
+from ..flags import GPT1_MINI, check_flags, checkpoint
 from ..loading import (
     load_tokenizer_and_config,
     load_with_tokenizer,
@@ -164,6 +164,12 @@ class FinetuningArguments(RunArguments):
     def __post_init__(self) -> None:
         if self.load_best_model_at_end is None:
             self.load_best_model_at_end = self.eval_strategy == self.save_strategy != "no"
+        check_flags(  # what the metrics are computed from is all answers in one array
+            self,
+            prediction_loss_only=(not self.prediction_loss_only, "False here"),
+            eval_do_concat_batches=(self.eval_do_concat_batches, "True here"),
+            batch_eval_metrics=(not self.batch_eval_metrics, "False here"),
+        )
         chosen = self.metric_for_best_model, self.greater_is_better
         super().__post_init__()
         self.metric_for_best_model, self.greater_is_better = chosen  # None: the task's, not the loss

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather, reduce
 from torch.distributed.tensor import DTensor
+from torch.utils.data import DataLoader
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -282,6 +283,23 @@ class RunTrainer(Trainer):
             logs["train_loss"] = whole / max(self.state.global_step, 1)
         super().log(logs, *args, **kwargs)
 
+    def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        with self._all_rows():
+            return super().get_eval_dataloader(*args, **kwargs)
+
+    def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
+        with self._all_rows():
+            return super().get_test_dataloader(*args, **kwargs)
+
+    @contextmanager
+    def _all_rows(self) -> Iterator[None]:
+        """`dataloader_drop_last` is for steps of one size; figures are those of all rows."""
+        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
+        try:
+            yield
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.check_loss()
         return super().evaluate(*args, **kwargs)
@@ -319,9 +337,13 @@ def train(trainer: RunTrainer) -> dict[str, float]:
     Raises:
         FloatingPointError: a loss or a weight that is not finite; the last checkpoint is a good one.
         KeyboardInterrupt: stopped by SIGINT or SIGTERM; a checkpoint to resume from is saved.
-        ValueError: another run is at work in the same folder.
+        ValueError: another run is at work in the same folder, or there is no whole batch and none else is wanted.
     """
     args = trainer.args
+    examples: Any = trainer.train_dataset
+    batch = args.train_batch_size * args.world_size
+    if args.dataloader_drop_last and len(examples) < batch:
+        raise ValueError(f"--dataloader_drop_last True leaves none of {len(examples)} examples: a batch is {batch}")
     resume: Any = args.resume_from_checkpoint
     if resume is True:
         resume = last_complete_checkpoint(args.output_dir)

@@ -133,6 +133,28 @@ def test_a_classification_is_told_class_by_class(finetune, data, tmp_path, capsy
     assert (model / "eval_confusion_matrix.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_figures_are_of_all_rows_where_the_last_batch_of_a_training_is_dropped(finetune, data, tmp_path, capfd):
+    flags = ["--dataloader_drop_last", "True", "--validation_file", str(data / "validation.csv")]
+    sizes = ["--per_device_train_batch_size", "10", "--per_device_eval_batch_size", "3"]
+    assert finetune("train.csv", *flags, *sizes, "--num_train_epochs", "1") == 0
+    assert log_of(tmp_path / "model")[-1]["step"] == 2  # of 25 rows
+    report = json.loads((tmp_path / "model/eval_report.json").read_text())
+    assert sum(each["support"] for each in report["classes"].values()) == 8
+    assert finetune("train.csv", *flags, "--per_device_train_batch_size", "26", output="none") == 1
+    assert "leaves none of 25 examples: a batch is 26" in capfd.readouterr().err.splitlines()[-1]
+    assert not any((tmp_path / "none").iterdir())
+
+
+@pytest.mark.parametrize(
+    "flag, value",
+    [("prediction_loss_only", "True"), ("eval_do_concat_batches", "False"), ("batch_eval_metrics", "True")],
+)
+def test_what_leaves_no_answers_to_measure_is_refused(finetune, tmp_path, capfd, flag, value):
+    assert finetune("train.csv", f"--{flag}", value) == 1
+    assert f"--{flag} must be" in capfd.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "model").exists()
+
+
 def test_the_card_says_what_was_run(finetune, tmp_path):
     assert finetune("train.csv", "--max_steps", "6", "--per_device_train_batch_size", "10") == 0
     card = (tmp_path / "model/README.md").read_text()

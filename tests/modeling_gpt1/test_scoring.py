@@ -440,6 +440,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(checkpoint, tmp_path, capfd):
         ("expected one of .npz, .parquet", "features", good, output, []),
         ("no checkpoint at", "score", good, output, ["--model", str(tmp_path / "none")]),
         ("from 2 to 32 tokens", "score", good, output, ["--context", "64"]),
+        ("--batch_size must be at least 1, got 0", "score", good, output, ["--batch_size", "0"]),
+        ("--layers must be different", "features", good, str(tmp_path / "out.parquet"), ["--layers", "1", "2", "1"]),
         ("layers are from 0 to 3", "features", good, str(tmp_path / "out.npz"), ["--layers", "0", "7"]),
         ("folder.csv is a folder", "score", good, str(tmp_path / "folder.csv"), []),
         ("--output_file is --input_file", "score", good, good, []),
