@@ -349,6 +349,13 @@ class PretrainingTrainer(MuonTrainer):
             self.note({"comparison_loss": comparison.loss})
         return loss
 
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        smoother, self.label_smoother = self.label_smoother, None  # a perplexity is of the tokens as they are
+        try:
+            return super().evaluate(*args, **kwargs)
+        finally:
+            self.label_smoother = smoother
+
     def count_tokens(self) -> int:
         """How many tokens the run has read, on all devices, padding not counted."""
         self.state.num_input_tokens_seen += int(gather(self._new_tokens).sum())

@@ -89,7 +89,7 @@ class Progress(ProgressCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if self.training_bar is None or not logs or "train_runtime" in logs:
+        if self.training_bar is None or not logs or "train_loss" in logs:
             return
         said = {name: value for name, value in logs.items() if not name.endswith(UNSAID)}
         text = ", ".join(f"{name} {value:.4g}" for name, value in said.items() if isinstance(value, int | float))

@@ -235,9 +235,12 @@ def test_a_book_shorter_than_a_window_is_one(tmp_path, tokenizer):
         assert len(windows) == 1
 
 
-def test_a_run_leaves_model_results_curves_and_card(folder, flags, tmp_path, capsys, caplog):
+@pytest.mark.parametrize("smoothing", ["0", "0.3"])
+def test_a_run_leaves_model_results_curves_and_card(folder, flags, tmp_path, capsys, caplog, smoothing):
+    """Perplexities are of the held-out text, also where the labels of the training are smoothed."""
     out = tmp_path / "model"
     more = ["--validation_corpus", str(folder / "held-out.txt"), "--eval_steps", "4", "--prompt", "the old"]
+    more += ["--label_smoothing_factor", smoothing, "--cache_dir", str(tmp_path / "cache")]
     assert main(flags(out, *more)) == 0
     results = json.loads((out / "all_results.json").read_text())
     model = GPT1ForCausalLM.from_pretrained(out)

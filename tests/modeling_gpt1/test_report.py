@@ -75,8 +75,10 @@ def test_the_bar_tells_the_loss_and_stays_below_the_lines(tmp_path, monkeypatch,
     progress.on_train_begin(args, state, control)
     state.global_step = 2
     progress.on_step_end(args, state, control)
-    progress.on_log(args, state, control, {"loss": 2.0, "grad_norm": 3.0, "epoch": 0.5})
+    # A step has a time of its own where Trainer counts the tokens
+    progress.on_log(args, state, control, {"loss": 2.0, "grad_norm": 3.0, "epoch": 0.5, "train_runtime": 3.0})
     progress.on_log(args, state, control, {"eval_loss": 1.5, "eval_runtime": 9.0})
+    progress.on_log(args, state, control, {"train_loss": 2.0, "train_runtime": 9.0})  # the last, of all steps
     progress.on_train_end(args, state, control)
     bar = terminal.getvalue()
     assert "2/4" in bar and "loss 2" in bar and "3" not in bar.rpartition("loss 2")[2].partition("]")[0]
