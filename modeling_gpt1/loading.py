@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
@@ -34,7 +35,7 @@ def new_config(name: str, tokenizer: PreTrainedTokenizerBase) -> GPT1Config:
     The configuration that `--config` names, one of `NAMED_CONFIGURATIONS` or a JSON file's, for the tokenizer.
 
     Raises:
-        OSError, ValueError: neither.
+        OSError, ValueError: neither, or a misspelt field.
     """
     if name in NAMED_CONFIGURATIONS:
         fields = NAMED_CONFIGURATIONS[name]
@@ -47,6 +48,11 @@ def new_config(name: str, tokenizer: PreTrainedTokenizerBase) -> GPT1Config:
             raise ValueError(f"{name} is not JSON: {error}") from error
         if not isinstance(fields, dict):
             raise ValueError(f"{name} must hold an object, the fields of a configuration")
+        ours = {*GPT1Config.__annotations__, *GPT1Config.attribute_map}
+        for field in sorted(fields.keys() - GPT1Config().to_dict().keys() - ours):
+            # Files of other models have fields that mean nothing here
+            if similar := get_close_matches(field, ours, n=1, cutoff=0.8):
+                raise ValueError(f"{name}: a configuration has no {field!r}: did you mean {similar[0]!r}?")
     config = GPT1Config(**fields | {"vocab_size": len(tokenizer)})
     set_special_tokens(config, tokenizer)
     return config

@@ -124,6 +124,7 @@ BAD = [
     ("no examples at a time", "data.csv", GOOD, CLASSIFY + " --per_device_train_batch_size 0", "--per_device_train_batch_size must be at least 1, got 0"),
     ("no examples to evaluate at a time", "data.csv", GOOD, CLASSIFY + " --per_device_eval_batch_size -1", "--per_device_eval_batch_size must be at least 1, got -1"),
     ("no steps to gather", "data.csv", GOOD, CLASSIFY + " --gradient_accumulation_steps 0", "--gradient_accumulation_steps must be at least 1, got 0"),
+    ("a misspelt field of a configuration", "data.json", '{"num_hidden_layer": 1, "n_ctx": 512}', PRETRAIN.replace("FILE", "train.csv").replace("tiny.json", "FILE"), "data.json: a configuration has no 'num_hidden_layer': did you mean 'num_hidden_layers'?"),
     ("no epochs", "data.csv", GOOD, CLASSIFY + " --num_train_epochs 0", "--num_train_epochs must be above 0, got 0.0"),
     ("less than no epochs", "data.csv", GOOD, CLASSIFY + " --num_train_epochs -1", "--num_train_epochs must be above 0, got -1.0"),
     ("no updates", "data.csv", GOOD, PRETRAIN + " --max_steps 0", "--max_steps must be at least 1, got 0"),
