@@ -147,6 +147,21 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         """A vocabulary whose symbols end words with `</w>`, and its merges, the first learned first."""
         return cls(tokenizer_object=build_tokenizer(vocab, merges), task_format=task_format, **kwargs)
 
+    def train_new_from_iterator(self, *args: Any, **kwargs: Any) -> "GPT1Tokenizer":
+        """As in transformers, but that the special tokens follow the vocabulary, where a [`GPT1Config`] has them."""
+        learned = super().train_new_from_iterator(*args, **kwargs)
+        state = json.loads(learned._tokenizer.to_str())
+        last = [learned.bos_token, learned.sep_token, learned.cls_token, learned.pad_token]
+        vocab = state["model"]["vocab"]
+        ordered = [*(token for token in sorted(vocab, key=vocab.__getitem__) if token not in last), *last]
+        state["model"]["vocab"] = vocab = {token: number for number, token in enumerate(ordered)}
+        for token in state["added_tokens"]:
+            token["id"] = vocab[token["content"]]
+        state["added_tokens"].sort(key=lambda token: token["id"])
+        learned._tokenizer = Tokenizer.from_str(json.dumps(state))
+        learned.task_format = self.task_format  # by the new numbers
+        return learned
+
     @property
     def task_format(self) -> bool:
         """Whether a call adds the special tokens of the tasks' inputs."""

@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
+from modeling_gpt1 import GPT1Config
 from tokenization import GPT1Tokenizer
 from tokenization.tokenization_gpt1 import PACKAGED_TOKENIZER
 
@@ -113,6 +114,25 @@ def test_the_task_format_is_saved(tmp_path):
     again = GPT1Tokenizer.from_pretrained(tmp_path / "plain", task_format=True)
     again.save_pretrained(tmp_path / "again")
     assert tokens(AutoTokenizer.from_pretrained(tmp_path / "again"), "a") == [START, "a</w>", EXTRACT]
+
+
+@pytest.mark.parametrize("task_format", [False, True])
+def test_a_vocabulary_that_transformers_learns_has_the_special_tokens_last(tmp_path, task_format):
+    texts = ["The cat sat on the mat, and the dog lay by the door."] * 30
+    tokenizer = GPT1Tokenizer(task_format=task_format)
+    learned = tokenizer.train_new_from_iterator(texts, 100, new_special_tokens=["<user>"])
+    config = GPT1Config(vocab_size=len(learned))
+    for name in ("unk", "bos", "sep", "cls", "eos", "pad"):
+        assert getattr(learned, f"{name}_token_id") == getattr(config, f"{name}_token_id"), name
+    assert sorted(learned.get_vocab().values()) == list(range(len(learned)))
+    words = learned.convert_tokens_to_ids(["the</w>", "cat</w>", "<user>", "dog</w>"])
+    assert learned.unk_token_id not in words
+    start, delimiter, extract = learned.bos_token_id, learned.sep_token_id, learned.cls_token_id
+    expected = [start, *words[:2], delimiter, *words[2:], extract] if task_format else words
+    assert learned.decode(learned(texts[0], add_special_tokens=False)["input_ids"]) == f" {texts[0].lower()}"
+    learned.save_pretrained(tmp_path)
+    for each in (learned, GPT1Tokenizer.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)):
+        assert each("The cat", "<user> dog")["input_ids"] == expected
 
 
 def test_what_is_saved(tokenizer, tmp_path):
