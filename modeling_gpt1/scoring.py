@@ -34,8 +34,8 @@ from tokenization.write_aside import new_file
 
 from .flags import GPT1_MINI, check_flags, checkpoint
 from .inference import batches_of_like_length
-from .loading import load_checkpoint
-from .modeling_gpt1 import GPT1ForCausalLM
+from .loading import Model, load_checkpoint
+from .modeling_gpt1 import GPT1ForCausalLM, GPT1Model
 from .processor import optimize_for_inference
 
 
@@ -422,7 +422,7 @@ def write_scores(args: ScoreArguments) -> dict[str, int | float | None]:
     """
     kind_of(args.output_file)
     with new_file(args.output_file) as path:
-        texts, model, tokenizer = _read(args)
+        texts, model, tokenizer = _read(args, GPT1ForCausalLM)
         table = score(model, tokenizer, texts, args.unit, args.first, args.context, args.stride, args.batch_size)
         write_table(path, table.astype(object).where(table.notna(), None).to_dict("list"))
     return table.attrs
@@ -439,7 +439,7 @@ def write_features(args: FeaturesArguments) -> tuple[int, ...]:
     if write is None:
         raise ValueError(f"{args.output_file}: unknown kind of file, expected one of .npz, .parquet")
     with new_file(args.output_file) as path:
-        texts, model, tokenizer = _read(args)
+        texts, model, tokenizer = _read(args, GPT1Model)
         layers = args.layers or [model.config.num_hidden_layers]
         table, states = features(
             model, tokenizer, texts, layers, args.unit, args.context, args.stride, args.batch_size
@@ -462,9 +462,9 @@ def _write_parquet(table: pd.DataFrame, states: np.ndarray, layers: list[int], p
     pq.write_table(columns, path)
 
 
-def _read(args: InstrumentArguments) -> tuple[list[str], GPT1ForCausalLM, GPT1Tokenizer]:
+def _read(args: InstrumentArguments, model_class: type[Model]) -> tuple[list[str], Model, GPT1Tokenizer]:
     texts = read_texts(args.input_file, args.text_column, args)
-    model, tokenizer = load_checkpoint(args.model, GPT1ForCausalLM, args.dtype)
+    model, tokenizer = load_checkpoint(args.model, model_class, args.dtype)
     model = optimize_for_inference(model.to("cuda" if torch.cuda.is_available() else "cpu"))
     return texts, model, tokenizer
 

@@ -408,6 +408,16 @@ def test_features_are_written(kind, unit, checkpoint, model, tokenizer, tmp_path
         pd.testing.assert_frame_equal(written[list(rows)], rows, check_dtype=False)
 
 
+def test_features_are_those_of_any_model(tiny_config, tokenizer, tmp_path):
+    masked = GPT1ForMaskedLM(tiny_config(vocab_size=len(tokenizer))).eval()
+    masked.save_pretrained(tmp_path / "masked")
+    tokenizer.save_pretrained(tmp_path / "masked")
+    source, output = write_texts(tmp_path / "texts.txt"), tmp_path / "features.npz"
+    flags = ["--model", str(tmp_path / "masked"), "--input_file", source, "--output_file", str(output)]
+    assert main(["features", *flags]) == 0
+    assert np.allclose(np.load(output)["states"], features(masked, tokenizer, LINES)[1], atol=1e-5)
+
+
 def test_the_packaged_model_is_the_default(tmp_path, capsys):
     source, output = write_texts(tmp_path / "texts.txt"), tmp_path / "scores.csv"
     said = []
