@@ -56,7 +56,7 @@ from .tasks import REGRESSION_METRICS, TASKS, Task, TaskName
 MINI_RECIPES: dict[type[GPT1TaskModel], dict[str, Any]] = {
     GPT1ForSequenceClassification: {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4},
     GPT1ForEntailment: {"learning_rate": 3e-4, "warmup_steps": 0.1, "num_train_epochs": 8},
-    GPT1ForSimilarity: {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 6},
+    GPT1ForSimilarity: {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4},
     GPT1ForMultipleChoice: {
         "learning_rate": 2e-4,
         "warmup_steps": 0.1,
