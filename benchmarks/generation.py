@@ -40,14 +40,14 @@ class Clock:
 
 
 def build(device: str) -> dict[str, PreTrainedModel]:
-    """The models by name; ours has openai-gpt's weights."""
+    """The models by name; ours has openai-gpt's weights, gpt2 our end token, which never comes."""
     config = GPT1Config()
     same = {"vocab_size": config.vocab_size, "n_positions": config.max_position_embeddings}
     peer = OpenAIGPTLMHeadModel(OpenAIGPTConfig(**same))
     ours = GPT1ForCausalLM(config)
     ours.load_state_dict(from_openai_gpt(peer.state_dict()), strict=False)
     ours.tie_weights()
-    gpt2 = GPT2LMHeadModel(GPT2Config(**same, bos_token_id=None, eos_token_id=None))
+    gpt2 = GPT2LMHeadModel(GPT2Config(**same, bos_token_id=None, eos_token_id=config.eos_token_id))
     models = {"openai-gpt, fp32": peer, "plain, fp32": ours, "gpt2, fp32": gpt2}
     if device != "cpu" or has_fast_bfloat16():  # elsewhere a batch of it takes minutes, and nobody would
         models["gpt2, bf16"] = copy.deepcopy(gpt2).bfloat16()

@@ -12,6 +12,7 @@ from transformers import (
     TrainingArguments,
     pipeline,
 )
+from transformers.generation import SuppressTokensLogitsProcessor
 
 from modeling_gpt1 import GPT1_MINI, GPT1Config, GPT1ForCausalLM
 from tokenization import GPT1Tokenizer
@@ -65,6 +66,21 @@ def train(model, ids, steps=150):
         optimizer.step()
         optimizer.zero_grad()
     return model.eval()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("tokens", [[], [PAD], sorted(SPECIAL)])
+def test_suppressed_scores_are_those_of_transformers(model, tokens, dtype):
+    config = GenerationConfig(suppress_tokens=tokens)
+    [processor] = model._get_logits_processor(config, input_ids_seq_length=1)
+    scores = torch.randn(3, 30, dtype=dtype)
+    expected = SuppressTokensLogitsProcessor(tokens)(torch.ones(3, 1), scores)
+    torch.testing.assert_close(processor(torch.ones(3, 1), scores.clone()), expected, rtol=0, atol=0)
+
+
+def test_a_call_may_let_every_token_through(ends_at_once):
+    ids = torch.randint(1, 26, (1, 5))
+    assert ends_at_once.generate(ids, max_new_tokens=5, suppress_tokens=[])[0, 5:].tolist() == [EXTRACT]
 
 
 def test_a_model_ends_its_texts_once_it_was_taught_to(model, tmp_path):
