@@ -6,6 +6,7 @@ answer was lost. One that fails for good leaves the repository's content as it w
 """
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +22,10 @@ from .export import Format, export
 from .refusals import readable_size, refuse, refuse_size, scrub
 from .retry import HTTPError, timeout, with_retries
 from .space import write_space
+
+
+# What git takes for the name of a branch or a tag, but for names of rare endings
+REF = re.compile(r"(?!.*\.\.)[^\s~^:?*\[\\]+")
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,11 @@ def push(
         validate_repo_id(repo_id)
     except HFValidationError:
         raise ValueError(f"{scrub(repo_id, secret)!r} is no repository id: give USER/NAME") from None
+    for name in (revision, tag):
+        if name is not None and not REF.fullmatch(name):
+            raise ValueError(
+                f"{scrub(name, secret)!r} can be neither a branch nor a tag: no blanks, and none of ~ ^ : ? * [ \\ .."
+            )
     if create_pr and (revision not in (None, "main") or tag is not None or space):
         raise ValueError("a pull request is made against main: it goes with neither revision, tag nor space")
     if secret is None and not dry_run:

@@ -18,6 +18,11 @@ def check_model(model: str) -> None:
     path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
+            if (path / "adapter_config.json").is_file():
+                raise FileNotFoundError(
+                    f"{model} holds an adapter of PEFT, and no model: put it into its model (PEFT's "
+                    "`merge_and_unload`), save that with `save_pretrained`, and give its folder"
+                )
             raise FileNotFoundError(f"{model} holds no checkpoint: it has no config.json")
     elif len(path.parts) > 1 and path.parent.is_dir():
         raise FileNotFoundError(f"no checkpoint at {model}: there is no such directory")

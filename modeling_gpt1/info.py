@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .flags import check_model
 from .training import FACTS
 
 
@@ -29,14 +30,13 @@ def describe(directory: str | os.PathLike) -> dict[str, str]:
     What is known of a checkpoint or a run, each fact under its name, in the order of interest.
 
     Raises:
-        OSError: there is no such directory.
-        ValueError: it holds no checkpoint, or a file that is damaged.
+        OSError: there is no such directory, or no checkpoint in it.
+        ValueError: a file is damaged.
     """
     path = Path(directory)
     if not path.is_dir():
         raise FileNotFoundError(f"there is no directory {directory}")
-    if not (path / "config.json").is_file():
-        raise ValueError(f"{directory} holds no checkpoint: it has no config.json")
+    check_model(str(directory))
     config = _read(path / "config.json")
     facts = [
         ("directory", str(directory)),

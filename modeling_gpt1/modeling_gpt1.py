@@ -377,8 +377,9 @@ class GPT1Model(GPT1PreTrainedModel):
             hidden_states = hidden_states + self._embed(token_type_ids, matrix)
         if matrix is None:
             hidden_states = self.dropout(hidden_states)
+        kwargs |= {"attention_mask": causal_mask, "past_key_values": past_key_values, "position_ids": position_ids}
         for layer in self.layers:
-            hidden_states = layer(hidden_states, causal_mask, past_key_values, position_ids=position_ids, **kwargs)
+            hidden_states = layer(hidden_states, **kwargs)
         cache = past_key_values if use_cache else None
         return GPT1ModelOutput(self.norm(hidden_states), cache, token_embeddings=matrix)
 
@@ -524,7 +525,8 @@ class GPT1ForMaskedLM(GPT1LanguageModel):
             [`GPT1MaskedLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
         kwargs["use_cache"] = False
-        outputs = self.model(input_ids, attention_mask, position_ids, None, inputs_embeds, token_type_ids, **kwargs)
+        kwargs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "token_type_ids": token_type_ids}
+        outputs = self.model(input_ids, attention_mask=attention_mask, **kwargs)
         loss, logits = self._loss_and_logits(outputs, labels, slice(None), num_items_in_batch, skip_logits)
         return GPT1MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -653,7 +655,8 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
         lm_labels = kwargs.pop("lm_labels", None)
         lm_labels = input_ids if lm_labels is None else lm_labels
         kwargs["use_cache"] = False
-        outputs = self.model(input_ids, seen, position_ids, past_key_values, inputs_embeds, token_type_ids, **kwargs)
+        kwargs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "token_type_ids": token_type_ids}
+        outputs = self.model(input_ids, attention_mask=seen, past_key_values=past_key_values, **kwargs)
         states = outputs.last_hidden_state
         logits = self.score(self.dropout(last_real_state(states, real)))
         lm_terms = None if lm_labels is None else partial(row_terms, states, lm_labels, real)
@@ -711,8 +714,9 @@ class GPT1ForSimilarity(GPT1TaskModel):
             return torch.cat((tensor, tensor.gather(1, swap)))
 
         kwargs["use_cache"] = False
-        ids, types = both(input_ids), None if token_type_ids is None else both(token_type_ids)
-        outputs = self.model(ids, torch.cat((seen, seen)), None, past_key_values, None, types, **kwargs)
+        kwargs["token_type_ids"] = None if token_type_ids is None else both(token_type_ids)
+        seen = torch.cat((seen, seen))
+        outputs = self.model(both(input_ids), attention_mask=seen, past_key_values=past_key_values, **kwargs)
         states, real = outputs.last_hidden_state, torch.cat((real, real))
         logits = self.score(self.dropout(last_real_state(states, real).unflatten(0, (2, -1)).sum(0)))
         lm_terms = partial(row_terms, states, both(input_ids if lm_labels is None else lm_labels), real)
@@ -770,8 +774,8 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         if packed is not None:
             outputs = self.model(
                 packed.input_ids,
-                packed.attention_mask(self.config, self.dtype),
-                packed.position_ids,
+                attention_mask=packed.attention_mask(self.config, self.dtype),
+                position_ids=packed.position_ids,
                 token_type_ids=packed.token_type_ids,
                 **kwargs,
             )
@@ -784,7 +788,8 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
                 None if tensor is None else tensor.flatten(0, 1)
                 for tensor in (input_ids, position_ids, inputs_embeds, token_type_ids, lm_labels)
             )
-            outputs = self.model(ids, mask, positions, None, embeds, types, **kwargs)
+            kwargs |= {"position_ids": positions, "inputs_embeds": embeds, "token_type_ids": types}
+            outputs = self.model(ids, attention_mask=mask, **kwargs)
             states = outputs.last_hidden_state
             extract = last_real_state(states, mask).unflatten(0, shape[:2])
             if targets is not None:
@@ -847,7 +852,8 @@ class GPT1DoubleHeadsModel(GPT1ForCausalLM):
             for tensor in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, labels)
         )
         kwargs["use_cache"] = False
-        outputs = self.model(ids, mask, positions, None, embeds, types, **kwargs)
+        kwargs |= {"position_ids": positions, "inputs_embeds": embeds, "token_type_ids": types}
+        outputs = self.model(ids, attention_mask=mask, **kwargs)
         states = outputs.last_hidden_state = outputs.last_hidden_state.unflatten(0, shape[:2])
         if targets is not None:
             targets = next_token_targets(targets, mask).view(shape)

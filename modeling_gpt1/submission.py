@@ -47,7 +47,7 @@ def submit(args: PredictArguments) -> list[Path]:
         predictor = Predictor(args.model, args.batch_size, args.dtype)
         _check(task, args, predictor)
         for split, rows in splits.items():
-            results = predictor.label(rows, find_columns(task, rows, needs_label=False))
+            results = predictor.label(rows, find_columns(task, rows, needs_label=False, named_by_flags=False))
             write_table(files[split], _columns(task, release, rows, results))
     return [*paths.values(), *_archive(release, Path(args.output_dir))]
 

@@ -184,7 +184,7 @@ def read_examples(task: str, file: str, args: Arguments) -> tuple[list[Candidate
     """
     kind = ZERO_SHOT_TASKS[task]
     split = labelled_splits(kind, read_splits(kind, {"validation": file}, None, args))["validation"]
-    columns = find_columns(kind, split)
+    columns = find_columns(kind, split, named_by_flags=False)
     split = complete_rows(split, columns)
     split, labels = Labels.of(kind, split, columns.label).numbers(split, columns)
     split.bad_rows.report(split.name)

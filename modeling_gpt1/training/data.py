@@ -111,6 +111,7 @@ def find_columns(
     label_column: str | None = None,
     choice_columns: list[str] | None = None,
     needs_label: bool = True,
+    named_by_flags: bool = True,
 ) -> Columns:
     """
     Finds a task's columns in a split, by the names given or by the task's own.
@@ -124,9 +125,8 @@ def find_columns(
             if set(columns) <= split.columns.keys():
                 return columns
         wanted = " or ".join(", ".join(f"'{column}'" for column in columns) for columns in alternatives)
-        raise ValueError(
-            f"{split.name} has no column {wanted}; its columns are {', '.join(split.columns)} ({flag} names others)"
-        )
+        others = f" ({flag} names others)" if named_by_flags else ""
+        raise ValueError(f"{split.name} has no column {wanted}; its columns are {', '.join(split.columns)}{others}")
 
     text = find((tuple(text_columns),) if text_columns else task.text_columns, "--text_columns")
     choices: tuple[str, ...] = ()

@@ -271,6 +271,15 @@ def test_arguments_that_do_not_go_together(hub, folder, keywords):
         push(folder, "user/model/more")
 
 
+@pytest.mark.parametrize("name", ["first version", "", "v1^", "v1..v2", "v:1", "two\nlines"])
+@pytest.mark.parametrize("keyword", ["tag", "revision"])
+def test_what_is_no_name_for_a_tag_or_branch_is_refused_before_anything_is_sent(hub, folder, keyword, name):
+    for dry_run in (False, True):
+        with pytest.raises(ValueError, match="can be neither a branch nor a tag"):
+            push(folder, "user/model", dry_run=dry_run, **{keyword: name})
+    assert not hub.repos
+
+
 def test_a_space_is_shown_and_made_once(hub, folder, capsys):
     (folder / "config.json").write_text('{"architectures": ["GPT1ForSequenceClassification"], "auto_map": {}}')
     arguments = ["push", str(folder), "user/model", "--space"]

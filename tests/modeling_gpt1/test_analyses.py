@@ -372,6 +372,7 @@ def test_bad_input_to_zero_shot_is_one_line_and_leaves_nothing(files, language_m
         "bad.csv, row 2 has no _": ["--winograd", str(bad)],
         "no such file": ["--cola", str(tmp_path / "nothing.csv")],
         "has no column 'article', 'question'": ["--race", files["cola"]],
+        "its columns are sentence, option1, option2, answer\n": ["--cola", str(bad)],
         "no checkpoint at": ["--cola", files["cola"], "--model", "nothing/here/at all"],
     }
     for message, flags in tries.items():

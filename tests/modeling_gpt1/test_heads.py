@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification, Trainer, TrainingArguments
+from transformers.debug_utils import DebugUnderflowOverflow
 
 from modeling_gpt1 import (
     GPT1DoubleHeadsModel,
@@ -441,3 +442,16 @@ def test_an_argument_that_would_go_unheeded_is_refused(head, head_class):
                 model(ids, **{name: ids})
     # what transformers' own code may pass
     model(ids, num_items_in_batch=3, output_hidden_states=True, return_dict=True, cache_position=None, task_ids=None)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("head_class", MODELS)
+def test_a_search_for_overflow_goes_through(head, head_class, implementation):
+    """It takes the size of all that a module is given by position, which a mask of truth values has not."""
+    model = head(head_class).train()
+    model.set_attn_implementation(implementation)
+    DebugUnderflowOverflow(model)
+    ids = torch.tensor([[PAD, *pair(words(3), words(4))], pair(words(4), words(4))])
+    if head_class in (GPT1ForMultipleChoice, GPT1DoubleHeadsModel):
+        ids = ids[None]
+    model(ids, attention_mask=(ids != PAD).long())

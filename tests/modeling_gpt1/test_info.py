@@ -90,6 +90,14 @@ def test_damage_is_named(run, file, content, said, capsys):
     assert said in line
 
 
+def test_an_adapter_alone_is_told_from_a_model(tmp_path, capsys):
+    (tmp_path / "adapter_config.json").write_text("{}")
+    for command in (["info"], ["generate", "--prompt", "it", "--model"], ["predict", "--text", "it", "--model"]):
+        assert main([*command, str(tmp_path)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "holds an adapter of PEFT" in line and "merge_and_unload" in line
+
+
 def test_a_directory_that_is_not_there(tmp_path, capsys):
     assert main(["info", str(tmp_path / "nothing")]) == 1
     assert "there is no directory" in capsys.readouterr().err

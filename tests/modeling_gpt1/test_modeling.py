@@ -298,7 +298,9 @@ def test_a_ready_mask_may_be_of_truth_values(model):
         torch.testing.assert_close(model(ids, ready, use_cache=False).logits, expected)
 
 
-def test_gradient_checkpointing_gives_the_same_gradients(model):
+@pytest.mark.parametrize("use_cache", [False, True])
+def test_gradient_checkpointing_gives_the_same_gradients(model, use_cache):
+    """Also where a cache is asked for, to which a step that is run twice would add twice."""
     ids = torch.randint(VOCABULARY, (2, 9))
     model.train()
     gradients = []
@@ -306,7 +308,7 @@ def test_gradient_checkpointing_gives_the_same_gradients(model):
         if checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         model.zero_grad()
-        model(ids, labels=ids).loss.backward()
+        model(ids, labels=ids, use_cache=use_cache).loss.backward()
         gradients.append([parameter.grad.clone() for parameter in model.parameters()])
     assert model.is_gradient_checkpointing
     torch.testing.assert_close(gradients[0], gradients[1])
