@@ -13,17 +13,19 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import pyarrow.compute as pc
 import torch
 from datasets import Dataset, Features, List, Value
+from datasets.exceptions import DatasetGenerationError
 from huggingface_hub import HfApi
 from tqdm import tqdm
 
 from tokenization import CorpusEncoder, GPT1Tokenizer
 from tokenization.corpus import files_of, hub_id, read_books
 from tokenization.table_files import TableArguments
+
+from .data import without_data_bars
 
 
 logger = logging.getLogger(__name__)
@@ -70,28 +72,24 @@ def encode_books(
     Raises:
         OSError, ValueError: as `read_books`; or no book holds a word.
     """
-    progress_bars = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()  # it counts rows: ours counts tokens
     try:
-        return Dataset.from_generator(
-            _encoded,
-            features=_FEATURES,
-            cache_dir=cache_dir,
-            fingerprint=fingerprint(paths, tokenizer, text_column, encoding_errors, tables),
-            writer_batch_size=16,  # rows in memory; by default 1,000, which are gigabytes
-            gen_kwargs={
-                "paths": tuple(paths),
-                "tokenizer": tokenizer,
-                "text_column": text_column,
-                "encoding_errors": encoding_errors,
-                "tables": tables,
-            },
-        )
-    except datasets.exceptions.DatasetGenerationError as error:  # what a reader said, wrapped
+        with without_data_bars(True):  # which count rows: ours counts tokens
+            return Dataset.from_generator(
+                _encoded,
+                features=_FEATURES,
+                cache_dir=cache_dir,
+                fingerprint=fingerprint(paths, tokenizer, text_column, encoding_errors, tables),
+                writer_batch_size=16,  # rows in memory; by default 1,000, which are gigabytes
+                gen_kwargs={
+                    "paths": tuple(paths),
+                    "tokenizer": tokenizer,
+                    "text_column": text_column,
+                    "encoding_errors": encoding_errors,
+                    "tables": tables,
+                },
+            )
+    except DatasetGenerationError as error:  # what a reader said, wrapped
         raise error.__cause__ from None
-    finally:
-        if progress_bars:
-            datasets.enable_progress_bars()
 
 
 def fingerprint(

@@ -46,7 +46,7 @@ from .comparison import PAIR_LENGTH, Comparison, PairMaker, rarity
 from .data import unknown_share
 from .optimization import MuonTrainer
 from .report import figures_table, model_line
-from .run import RunArguments, RunTrainer, save_facts, save_results, train
+from .run import RunArguments, RunTrainer, save_facts, save_results, set_aside, train
 
 
 logger = logging.getLogger(__name__)
@@ -350,11 +350,8 @@ class PretrainingTrainer(MuonTrainer):
         return loss
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        smoother, self.label_smoother = self.label_smoother, None  # a perplexity is of the tokens as they are
-        try:
+        with set_aside(self, "label_smoother", None):  # a perplexity is of the tokens as they are
             return super().evaluate(*args, **kwargs)
-        finally:
-            self.label_smoother = smoother
 
     def count_tokens(self) -> int:
         """How many tokens the run has read, on all devices, padding not counted."""

@@ -11,9 +11,9 @@ from typing import Any
 from huggingface_hub.utils.tqdm import enable_progress_bars
 from tqdm.auto import tqdm
 from transformers import ProgressCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.utils import logging
 
 from ..flags import GPT1_MINI
+from ..loading import quietly
 from .data import without_data_bars
 
 
@@ -38,18 +38,10 @@ def quiet(verbose: bool) -> Iterator[None]:
     if verbose:
         yield
         return
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    enable_progress_bars()  # the Hub's, which the line above takes along
-    try:
-        with warnings.catch_warnings(), without_data_bars(not sys.stderr.isatty()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
+    with quietly(), warnings.catch_warnings(), without_data_bars(not sys.stderr.isatty()):
+        enable_progress_bars()  # the Hub's, which go with transformers'
+        warnings.simplefilter("ignore")
+        yield
 
 
 class Progress(ProgressCallback):

@@ -134,6 +134,17 @@ class RunArguments(TrainingArguments):
 
 
 @contextmanager
+def set_aside(owner: object, name: str, value: Any) -> Iterator[None]:
+    """Gives an attribute another value, for the time of a measurement."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+@contextmanager
 def only_run(folder: str | os.PathLike) -> Iterator[None]:
     """Raises `ValueError` if another run is at work in a folder. The lock is the folder's own, and ends with us."""
     descriptor = os.open(folder, os.O_RDONLY)
@@ -284,21 +295,12 @@ class RunTrainer(Trainer):
         super().log(logs, *args, **kwargs)
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        with self._all_rows():
+        with set_aside(self.args, "dataloader_drop_last", False):  # it is for steps of one size
             return super().get_eval_dataloader(*args, **kwargs)
 
     def get_test_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
-        with self._all_rows():
+        with set_aside(self.args, "dataloader_drop_last", False):
             return super().get_test_dataloader(*args, **kwargs)
-
-    @contextmanager
-    def _all_rows(self) -> Iterator[None]:
-        """`dataloader_drop_last` is for steps of one size; figures are those of all rows."""
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
-            yield
-        finally:
-            self.args.dataloader_drop_last = drop_last
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         self.check_loss()
