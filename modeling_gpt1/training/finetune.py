@@ -51,9 +51,10 @@ from .sources import labelled_splits, read_splits
 from .tasks import REGRESSION_METRICS, TASKS, Task, TaskName
 
 
-# What gpt1-mini, a quarter of the paper's size, wants in place of the paper's settings, by the task's head: chosen on
-# validation sets, with one seed.
-MINI_RECIPES: dict[type[GPT1TaskModel], dict[str, Any]] = {
+# What gpt1-mini, a quarter of the paper's size, wants in place of the paper's settings, by a task's name or else its
+# head: chosen on validation sets, with one seed.
+MINI_RECIPES: dict[str | type[GPT1TaskModel], dict[str, Any]] = {
+    "cola": {"learning_rate": 3e-4, "warmup_steps": 0.1, "num_train_epochs": 6},
     GPT1ForSequenceClassification: {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4},
     GPT1ForEntailment: {"learning_rate": 3e-4, "warmup_steps": 0.1, "num_train_epochs": 8},
     GPT1ForSimilarity: {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4},
@@ -200,7 +201,9 @@ class FinetuningArguments(RunArguments):
 def recipe(task: str, model: str | None = None, config: str | None = None) -> dict[str, Any]:
     """The settings that replace the paper's where `model`, or what it is if neither is given, is gpt1-mini."""
     mini = config is None and checkpoint(model or GPT1_MINI) == GPT1_MINI
-    return MINI_RECIPES[TASKS[task].head] if mini and task in TASKS else {}
+    if not mini or task not in TASKS:
+        return {}
+    return MINI_RECIPES.get(task) or MINI_RECIPES[TASKS[task].head]
 
 
 def finetune(
