@@ -33,13 +33,7 @@ from ..loading import (
     new_config,
     set_special_tokens,
 )
-from ..modeling_gpt1 import (
-    GPT1ForEntailment,
-    GPT1ForMultipleChoice,
-    GPT1ForSequenceClassification,
-    GPT1ForSimilarity,
-    GPT1TaskModel,
-)
+from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
 from .data import complete_rows, encode, find_columns, unknown_share
 from .labels import Labels, class_names
 from .metrics import METRICS, TaskMetrics, class_report, write_class_report
@@ -51,19 +45,12 @@ from .sources import labelled_splits, read_splits
 from .tasks import REGRESSION_METRICS, TASKS, Task, TaskName
 
 
-# What gpt1-mini, a quarter of the paper's size, wants in place of the paper's settings, by a task's name or else its
-# head: chosen on validation sets, with one seed.
-MINI_RECIPES: dict[str | type[GPT1TaskModel], dict[str, Any]] = {
-    "cola": {"learning_rate": 3e-4, "warmup_steps": 0.1, "num_train_epochs": 6},
-    GPT1ForSequenceClassification: {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4},
-    GPT1ForEntailment: {"learning_rate": 3e-4, "warmup_steps": 0.1, "num_train_epochs": 8},
-    GPT1ForSimilarity: {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4},
-    GPT1ForMultipleChoice: {
-        "learning_rate": 2e-4,
-        "warmup_steps": 0.1,
-        "num_train_epochs": 8,
-        "per_device_train_batch_size": 16,
-    },
+# What gpt1-mini, a quarter of the paper's size, wants in place of the paper's settings, and what a task or a head
+# wants otherwise: chosen on validation sets, with one seed.
+MINI_RECIPE: dict[str, Any] = {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4}
+MINI_EXCEPTIONS: dict[str | type[GPT1TaskModel], dict[str, Any]] = {
+    "cola": {"learning_rate": 3e-4, "num_train_epochs": 6},
+    GPT1ForMultipleChoice: {"per_device_train_batch_size": 16},
 }
 
 
@@ -203,7 +190,7 @@ def recipe(task: str, model: str | None = None, config: str | None = None) -> di
     mini = config is None and checkpoint(model or GPT1_MINI) == GPT1_MINI
     if not mini or task not in TASKS:
         return {}
-    return MINI_RECIPES.get(task) or MINI_RECIPES[TASKS[task].head]
+    return MINI_RECIPE | MINI_EXCEPTIONS.get(TASKS[task].head, {}) | MINI_EXCEPTIONS.get(task, {})
 
 
 def finetune(

@@ -319,7 +319,9 @@ def settings_of(monkeypatch):
 def test_gpt1_mini_has_settings_of_its_own(settings_of, task):
     paper = {"learning_rate": 6.25e-5, "warmup_steps": 0.002, "num_train_epochs": 3, "per_device_train_batch_size": 32}
     paper["lm_coef"] = None
-    own = finetuning.MINI_RECIPES["cola" if task == "cola" else TASKS[task].head]
+    own = {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4}
+    own |= {"per_device_train_batch_size": 16} if TASKS[task].head is GPT1ForMultipleChoice else {}
+    own |= {"learning_rate": 3e-4, "num_train_epochs": 6} if task == "cola" else {}
     for flags in ([], ["--model", "gpt1-mini"], ["--model", GPT1_MINI], ["--model=gpt1-mini"]):
         settings = settings_of("--task", task, *flags)
         assert settings["model"] == GPT1_MINI
