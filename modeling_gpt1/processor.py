@@ -3,6 +3,8 @@ What this processor computes fast, and models in the dtype and layout for it. No
 checkpoint; it may use what PyTorch keeps for itself.
 """
 
+import ctypes
+import sys
 import time
 import warnings
 from collections.abc import Callable
@@ -59,6 +61,18 @@ def compute_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     if device.type != "cpu" or dtype.itemsize != 2 or (dtype == torch.bfloat16 and has_fast_bfloat16()):
         return dtype
     return torch.float32
+
+
+def reuse_freed_memory() -> None:
+    """
+    Keeps what this process frees, where its C library is glibc (nothing is changed elsewhere). A training step frees
+    what the next one needs again, in blocks so large that glibc has each mapped, and cleared, anew.
+    """
+    m_trim_threshold, m_mmap_max = -1, -4  # glibc's `malloc.h`
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(m_mmap_max, 0)
+        mallopt(m_trim_threshold, -1)  # never
 
 
 def _linear(states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

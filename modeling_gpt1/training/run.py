@@ -34,7 +34,7 @@ from transformers.training_args import OptimizerNames
 
 from ..flags import check_flags
 from ..loading import is_finite
-from ..processor import has_fast_bfloat16
+from ..processor import has_fast_bfloat16, reuse_freed_memory
 from . import FACTS
 from .report import Progress
 
@@ -53,6 +53,9 @@ class RunArguments(TrainingArguments):
     """[`TrainingArguments`] that need an `output_dir`, know Muon, and need no flag where there is no accelerator."""
 
     output_dir: str = field(kw_only=True, metadata={"help": "Where the model and its results are written."})
+    do_train: bool = field(
+        default=True, kw_only=True, metadata={"help": "True: the command trains. A model is applied by gpt1 predict."}
+    )
     muon: bool = field(
         default=False,
         kw_only=True,
@@ -86,6 +89,7 @@ class RunArguments(TrainingArguments):
         counts = ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
         check_flags(
             self,
+            do_train=(self.do_train, "True for a command that trains"),
             **{name: (getattr(self, name) >= 1, "at least 1") for name in counts},
             num_train_epochs=(0 < self.num_train_epochs < math.inf, "above 0"),
             max_steps=(self.max_steps != 0, "at least 1"),
@@ -350,6 +354,8 @@ def train(trainer: RunTrainer) -> dict[str, float]:
     if resume is True:
         resume = last_complete_checkpoint(args.output_dir)
     os.makedirs(args.output_dir, exist_ok=True)
+    if args.device.type == "cpu":
+        reuse_freed_memory()
     with only_run(args.output_dir) if args.process_index == 0 else nullcontext(), StopOnSignal() as stop:
         trainer.add_callback(stop)
         try:

@@ -127,6 +127,7 @@ BAD = [
     ("a misspelt field of a configuration", "data.json", '{"num_hidden_layer": 1, "n_ctx": 512}', PRETRAIN.replace("FILE", "train.csv").replace("tiny.json", "FILE"), "data.json: a configuration has no 'num_hidden_layer': did you mean 'num_hidden_layers'?"),
     ("no epochs", "data.csv", GOOD, CLASSIFY + " --num_train_epochs 0", "--num_train_epochs must be above 0, got 0.0"),
     ("less than no epochs", "data.csv", GOOD, CLASSIFY + " --num_train_epochs -1", "--num_train_epochs must be above 0, got -1.0"),
+    ("no training", "data.csv", GOOD, CLASSIFY + " --do_train False", "--do_train must be True for a command that trains, got False"),
     ("no updates", "data.csv", GOOD, PRETRAIN + " --max_steps 0", "--max_steps must be at least 1, got 0"),
     ("a learning rate of NaN", "data.csv", GOOD, CLASSIFY + " --learning_rate nan", "--learning_rate must be at least 0, got nan"),
     ("an infinite learning rate", "data.csv", GOOD, PRETRAIN + " --learning_rate inf", "--learning_rate must be at least 0, got inf"),

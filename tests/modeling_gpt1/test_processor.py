@@ -1,6 +1,7 @@
 """The model as this processor computes it fastest: the same results, for inference alone, on any processor."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,27 @@ def test_the_processor_is_asked_once():
     first = has_fast_bfloat16()
     assert has_fast_bfloat16() is first and has_fast_bfloat16.cache_info().misses == 1
     assert compute_dtype(torch.bfloat16, torch.device("cuda")) == torch.bfloat16
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this C library is not glibc")
+def test_memory_that_was_freed_is_used_again():
+    """In a process of its own, which keeps to it; a tensor of 64 MiB, whose pages are mapped at first touch."""
+    count = """
+import resource, torch
+from modeling_gpt1.processor import reuse_freed_memory
+def faults():
+    torch.ones(2**24)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        torch.ones(2**24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+mapped_anew = faults()
+reuse_freed_memory()
+print(mapped_anew, faults())
+"""
+    done = subprocess.run([sys.executable, "-c", count], capture_output=True, text=True, check=True)
+    mapped_anew, used_again = map(int, done.stdout.split())
+    assert mapped_anew > 100 and used_again < mapped_anew / 10
 
 
 def test_all_of_it_without_bfloat16_instructions():
