@@ -3,6 +3,7 @@ Generation of text alone, without special tokens; beyond the model's positions, 
 with room for the tokens to come.
 """
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -126,9 +127,15 @@ class GPT1GenerationMixin(GenerationMixin):
 
     config: GPT1Config
     if TYPE_CHECKING:
+        forward: Any
 
         def __getattr__(self, name: str) -> Any:
             """What the model has that this is mixed into."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # transformers asks for it at each new token, and to derive it takes longer than all else that is prepared then
+        cls.forward.__signature__ = inspect.signature(cls.forward)
 
     def suppress_special_tokens(self) -> None:
         """Completes a `generation_config` that does not say which token ends a text, or which never occur in one."""

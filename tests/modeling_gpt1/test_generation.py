@@ -1,6 +1,7 @@
 """Generation: past the last position, from caches with room."""
 
 import copy
+import inspect
 import unittest.mock
 from functools import partial
 
@@ -14,7 +15,7 @@ from transformers import (
     TextIteratorStreamer,
 )
 
-from modeling_gpt1 import GPT1ForCausalLM
+from modeling_gpt1 import GPT1DoubleHeadsModel, GPT1ForCausalLM
 from modeling_gpt1.generation_gpt1 import GrowingLayer
 from tokenization import GPT1Tokenizer
 
@@ -153,6 +154,19 @@ def test_a_new_token_does_not_move_the_cache():
         for _ in range(GrowingLayer.ROOM):
             layer.update(*torch.randn(2, 1, 2, 1, 4))
     assert (layer.keys.data_ptr(), layer.values.data_ptr()) == before
+
+
+def test_the_signature_that_each_token_is_asked_for_is_kept():
+    class Narrower(GPT1ForCausalLM):
+        def forward(self, input_ids=None, attention_mask=None, **kwargs):
+            return super().forward(input_ids, attention_mask, **kwargs)
+
+    for model in (GPT1ForCausalLM, GPT1DoubleHeadsModel, Narrower):
+        kept = inspect.signature(model.forward)
+        assert kept is inspect.signature(model.forward)  # and not derived anew
+        function = inspect.unwrap(model.forward)
+        assert list(kept.parameters) == list(function.__code__.co_varnames[: len(kept.parameters)])
+    assert inspect.signature(Narrower.forward) != inspect.signature(GPT1ForCausalLM.forward)
 
 
 def test_a_static_cache_compiles_to_one_graph(build):
