@@ -3,6 +3,7 @@ Generation of text alone, without special tokens; beyond the model's positions, 
 with room for the tokens to come.
 """
 
+import copy
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -117,8 +118,8 @@ class GPT1GenerationMixin(GenerationMixin):
 
     `generation_config.suppress_tokens` lists the special tokens. The end token is one of them, and no text ends before
     `max_new_tokens`, until the model is taught it: until it is among the tokens of a training step, or a call of
-    `generate` names it (`eos_token_id=...`). An adapter cannot change the list of the model that it is loaded into:
-    there, name it.
+    `generate` names it (`eos_token_id=...`, or as one that is forced, `forced_eos_token_id=...`). An adapter cannot
+    change the list of the model that it is loaded into: there, name it.
 
     Beyond the model's positions, where a text does not fit any more, the last `window_keep` of
     `max_position_embeddings` tokens are encoded anew, as a text of their own that grows until it does not fit in turn.
@@ -160,11 +161,16 @@ class GPT1GenerationMixin(GenerationMixin):
         self, generation_config: GenerationConfig | None, **kwargs: Any
     ) -> tuple[GenerationConfig, dict[str, Any]]:
         self.let_end_token_through()
-        prepared, model_kwargs = super()._prepare_generation_config(generation_config, **kwargs)
-        if prepared.suppress_tokens is not None and "suppress_tokens" not in kwargs:
-            named = as_list(kwargs.get("eos_token_id"))
-            prepared.suppress_tokens = [token for token in prepared.suppress_tokens if token not in named]
-        return prepared, model_kwargs
+        named = [*as_list(kwargs.get("eos_token_id"))]
+        for name in ("forced_bos_token_id", "forced_eos_token_id"):
+            named += as_list(kwargs.get(name, getattr(generation_config, name, None)))
+        suppressed = getattr(generation_config, "suppress_tokens", None) or self.generation_config.suppress_tokens
+        if named and suppressed and "suppress_tokens" not in kwargs:
+            kwargs["suppress_tokens"] = [token for token in suppressed if token not in named]
+            if generation_config is not None:  # transformers completes and checks it before it looks at `kwargs`
+                generation_config = copy.copy(generation_config)
+                generation_config.suppress_tokens = kwargs["suppress_tokens"]
+        return super()._prepare_generation_config(generation_config, **kwargs)
 
     def prepare_inputs_for_generation(
         self,

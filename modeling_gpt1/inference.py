@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from datasets import Dataset
@@ -87,6 +87,8 @@ class PredictArguments(TableArguments):
 class GenerateArguments:
     """Continue a text."""
 
+    SAMPLING: ClassVar = ("temperature", "top_k", "top_p")
+
     prompt: str = field(metadata={"help": "The text to continue."})
     model: str = field(
         default=GPT1_MINI,
@@ -129,6 +131,9 @@ class GenerateArguments:
             num_return_sequences=(self.num_return_sequences >= 1, "at least 1"),
             repetition_penalty=(self.repetition_penalty > 0, "above 0"),
         )
+        for name in self.SAMPLING:
+            if not self.do_sample and getattr(self, name) != getattr(GenerateArguments, name):
+                raise ValueError(f"--{name} is of the sampling: give --do_sample True as well")
 
 
 def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]:
@@ -248,6 +253,8 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
         raise ValueError("give either --text or --input_file")
     if (args.input_file is None) != (args.output_file is None):
         raise ValueError("--input_file and --output_file go together")
+    if args.text is not None and (args.text_columns or args.choice_columns):
+        raise ValueError("--text_columns and --choice_columns are of --input_file, not of --text")
     if args.input_file is not None and args.output_file is not None:
         return _predict_file(args, args.input_file, args.output_file)
     predictor = Predictor(args.model, args.batch_size, args.dtype)
@@ -304,7 +311,7 @@ def generate(args: GenerateArguments) -> list[str]:
     if not tokenizer(args.prompt)["input_ids"]:
         raise ValueError("the prompt is empty")
     set_seed(args.seed)
-    sampling = {"temperature": args.temperature, "top_k": args.top_k, "top_p": args.top_p} if args.do_sample else {}
+    sampling = {name: getattr(args, name) for name in args.SAMPLING} if args.do_sample else {}
     model = optimize_for_inference(model.to(device_for(args.dtype)), args.dtype)
     outputs = TextGenerationPipeline(model=model, tokenizer=tokenizer, device=model.device)(
         args.prompt,

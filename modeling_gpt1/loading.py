@@ -54,7 +54,7 @@ def new_config(name: str, tokenizer: PreTrainedTokenizerBase) -> GPT1Config:
             if similar := get_close_matches(field, ours, n=1, cutoff=0.8):
                 raise ValueError(f"{name}: a configuration has no {field!r}: did you mean {similar[0]!r}?")
     config = GPT1Config(**fields | {"vocab_size": len(tokenizer)})
-    set_special_tokens(config, tokenizer)
+    align(config, tokenizer)
     return config
 
 
@@ -201,10 +201,11 @@ def load_tokenizer_and_config(model: str) -> tuple[GPT1Tokenizer, GPT1Config]:
     return tokenizer, config
 
 
-def set_special_tokens(config: GPT1Config, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Writes the tokenizer's special tokens into the configuration."""
+def align(config: GPT1Config, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Writes the tokenizer's special tokens into the configuration, and how long a text may be into the tokenizer."""
     for name in ("bos", "sep", "cls", "eos", "pad", "unk"):
         setattr(config, f"{name}_token_id", getattr(tokenizer, f"{name}_token_id"))
+    tokenizer.model_max_length = config.max_position_embeddings
 
 
 def load_with_tokenizer(

@@ -553,6 +553,7 @@ class GPT1TaskModel(GPT1PreTrainedModel):
         self.model = GPT1Model(config)
         self.dropout = GPT1Dropout(config.classifier_dropout)
         assert config.num_labels is not None
+        self.num_labels = config.num_labels
         self.score = nn.Linear(config.hidden_size, config.num_labels if num_scores is None else num_scores)
         self.post_init()
 
@@ -678,7 +679,7 @@ class GPT1ForSimilarity(GPT1TaskModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
@@ -699,7 +700,8 @@ class GPT1ForSimilarity(GPT1TaskModel):
         Raises:
             ValueError: a row without a delimiter token, or `inputs_embeds` or `position_ids`.
         """
-        if kwargs.pop("inputs_embeds", None) is not None or kwargs.pop("position_ids", None) is not None:
+        others = [kwargs.pop(name, None) for name in ("inputs_embeds", "position_ids")]
+        if input_ids is None or any(other is not None for other in others):
             raise ValueError("GPT1ForSimilarity reorders tokens: it needs input_ids, without position_ids")
         lm_labels = kwargs.pop("lm_labels", None)
         past_key_values = cache_among(kwargs, past_key_values)

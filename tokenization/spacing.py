@@ -11,10 +11,13 @@ The 2018 encoder marks a word's end, so its plain text is `" do n't say \" no \"
 - **Case and the original blanks are lost**: `word - word` may have been a hyphen or a dash. Hyphens are commoner.
 """
 
+import re
+from collections.abc import Iterable
+
 from tokenizers import Regex, decoders
 
 
-_SPECIAL = r"\A(?:_start_|_delimiter_|_classify_|<pad>|<unk>)\K\z"  # these stand alone, as words do
+SPECIAL = ("_start_", "_delimiter_", "_classify_", "<pad>", "<unk>")
 _LINE = r"(?:\A|\n)"
 _ALONE = r"(?<![^ (\[{\"\n-])'(?=[ .,;:?!%)\]}\"])"  # an apostrophe that is a word
 # How far to go: where nothing is open, to an apostrophe alone, but for one after an s, which marks a possessive;
@@ -46,10 +49,13 @@ _RULES = [
 ]
 
 
-def decoder() -> decoders.Sequence:
-    """Tokens to text: `</w>` to blanks, one string, a blank before its first word, then the rules."""
+def decoder(alone: Iterable[str] = SPECIAL) -> decoders.Sequence:
+    """
+    Tokens to text: `</w>` to blanks, one string, a blank before its first word, then the rules. The tokens `alone`
+    stand for themselves between blanks, as words do.
+    """
     steps = [
-        decoders.Replace(Regex(_SPECIAL), " "),
+        decoders.Replace(Regex(rf"\A(?:{'|'.join(map(re.escape, alone))})\K\z"), " "),
         decoders.Replace("</w>", " "),
         decoders.Fuse(),
         decoders.Replace(Regex(r"\A"), " "),

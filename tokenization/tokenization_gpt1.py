@@ -19,6 +19,7 @@ from transformers import BatchEncoding, PreTrainedTokenizerFast
 from transformers.utils import PaddingStrategy
 
 from .english import build_tokenizer
+from .spacing import SPECIAL, decoder
 
 
 PACKAGED_TOKENIZER = Path(__file__).resolve().parent / "gpt1-bpe-40k"
@@ -103,6 +104,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         kwargs.setdefault("clean_up_tokenization_spaces", False)  # the decoder has seen to it
         self._add_special_tokens(kwargs)
         super().__init__(**kwargs)
+        self._space_added_tokens()
         self._tokenizer.model._resize_cache(CACHED_WORDS)
         if task_format is not None or self._tokenizer.post_processor is None:
             self.task_format = bool(task_format)
@@ -115,9 +117,26 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
             if (found := self._tokenizer.token_to_id(str(token))) != number:
                 raise ValueError(f"the token {str(token)!r} should be number {number} of the vocabulary, not {found}")
         named = [kwargs[name] for name in ("unk_token", *SPECIAL_TOKENS) if kwargs[name] is not None]
-        self._tokenizer.add_special_tokens(
-            [t if isinstance(t, AddedToken) else AddedToken(t, special=True, normalized=False) for t in named]
-        )
+        self._tokenizer.add_special_tokens([_as_written(token, special=True) for token in named])
+
+    def _add_tokens(self, new_tokens: Sequence[str | AddedToken], special_tokens: bool = False) -> int:
+        """As in transformers; what comes as a `str` is found as it is written, and decoded as a word of its own."""
+        added = super()._add_tokens([_as_written(token, special_tokens) for token in new_tokens], special_tokens)
+        self._space_added_tokens()
+        return added
+
+    def _space_added_tokens(self) -> None:
+        """Tells the decoder which tokens are no words of the vocabulary; it knows those that every tokenizer has."""
+        added = {str(token) for token in self._tokenizer.get_added_tokens_decoder().values()}.difference(SPECIAL)
+        if added:
+            self._tokenizer.decoder = decoder([*SPECIAL, *sorted(added)])
+
+    def add_special_tokens(self, *args: Any, **kwargs: Any) -> int:
+        """As in transformers; the task format takes what is now the start, delimiter or extract token."""
+        added = super().add_special_tokens(*args, **kwargs)
+        if self.task_format:
+            self.task_format = True
+        return added
 
     @classmethod
     def convert_to_native_format(cls, trust_remote_code: bool = False, **kwargs: Any) -> dict[str, Any]:
@@ -257,9 +276,12 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
                     row[at:at] = [value] * (length - len(row))
         if wanted("length"):
             data["length"] = [len(row) for row in ids]
+        # Whenever its encodings are asked for, they are of the texts of now
+        texts = list(text), None if text_pair is None else list(text_pair)
+        same = kwargs | {"return_tensors": None, "padding_side": kwargs.get("padding_side") or self.padding_side}
         return LazyBatch(
             data,
-            lambda: super(GPT1Tokenizer, self)._encode_plus(text, text_pair, **kwargs | {"return_tensors": None}),
+            lambda: super(GPT1Tokenizer, self)._encode_plus(*texts, **same),
             tensor_type=kwargs.get("return_tensors"),
             n_sequences=encodings[0].n_sequences,
         )
@@ -336,6 +358,11 @@ class LazyBatch(BatchEncoding):
     def __reduce__(self) -> tuple:
         """Copied and pickled, it is a `BatchEncoding` like any other."""
         return BatchEncoding, (self.data, self._encodings, None, False, self.n_sequences)
+
+
+def _as_written(token: str | AddedToken, special: bool) -> AddedToken:
+    """A token to add that is found in a text before anything is done to that; what is none yet becomes one."""
+    return token if isinstance(token, AddedToken) else AddedToken(token, special=special, normalized=False)
 
 
 def join_surrogates(text: Any) -> Any:

@@ -28,10 +28,10 @@ from tokenization.table_files import TableArguments
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from ..flags import GPT1_MINI, check_flags, checkpoint
 from ..loading import (
+    align,
     load_tokenizer_and_config,
     load_with_tokenizer,
     new_config,
-    set_special_tokens,
 )
 from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
 from .data import complete_rows, encode, find_columns, unknown_share
@@ -280,7 +280,7 @@ def load_model(
     model: str | None, task: Task, config: GPT1Config, tokenizer: PreTrainedTokenizerBase, labels: Labels
 ) -> GPT1TaskModel:
     """The task's model: a checkpoint's weights under its head, or fresh ones where there is none."""
-    set_special_tokens(config, tokenizer)
+    align(config, tokenizer)
     if labels.regression:
         config.num_labels = 1
         config.problem_type = "regression"

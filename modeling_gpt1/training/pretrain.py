@@ -34,11 +34,11 @@ from tokenization.table_files import TableArguments
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
 from ..flags import checkpoint
 from ..loading import (
+    align,
     load_checkpoint_tokenizer,
     load_config,
     load_with_tokenizer,
     new_config,
-    set_special_tokens,
 )
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from .books import BookWindows, encode_books, in_both
@@ -290,7 +290,7 @@ def load_configuration(args: CorpusArguments, tokenizer: GPT1Tokenizer) -> GPT1C
     if args.model is None:
         return new_config(args.config, tokenizer)
     config = load_config(args.model)
-    set_special_tokens(config, tokenizer)
+    align(config, tokenizer)
     return config
 
 

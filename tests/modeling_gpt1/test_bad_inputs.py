@@ -152,6 +152,8 @@ BAD = [
     ("less than no tokens", "data.csv", "", GENERATE + " --top_k -1", "--top_k must be at least 0, got -1"),
     ("no warmth", "data.csv", "", GENERATE + " --do_sample --temperature 0", "--temperature must be above 0, got 0.0"),
     ("warmth of NaN", "data.csv", "", GENERATE + " --temperature nan", "--temperature must be above 0, got nan"),
+    ("warmth without sampling", "data.csv", "", GENERATE + " --temperature 0.3", "--temperature is of the sampling: give --do_sample True as well"),
+    ("columns of one text", "data.csv", "", "predict --model classifier --text a --text_columns x", "--text_columns and --choice_columns are of --input_file, not of --text"),
     ("no penalty", "data.csv", "", GENERATE + " --repetition_penalty 0", "--repetition_penalty must be above 0, got 0.0"),
     ("an empty folder to convert", "data.csv", "", "convert cache out", "cache holds no checkpoint: it has no config.json"),
     ("no folder to convert", "data.csv", "", "convert ./cache/nowhere out", "no checkpoint at ./cache/nowhere"),

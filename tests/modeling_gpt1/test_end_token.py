@@ -78,6 +78,19 @@ def test_suppressed_scores_are_those_of_transformers(model, tokens, dtype):
     torch.testing.assert_close(processor(torch.ones(3, 1), scores.clone()), expected, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("as_config", [False, True])
+def test_a_call_may_force_the_end_token(model, as_config):
+    ids = torch.randint(1, 26, (2, 5))
+    wanted = {"forced_eos_token_id": EXTRACT, "max_new_tokens": 4}
+    if as_config:
+        wanted = {"generation_config": GenerationConfig(**wanted)}
+    suppressed = list(model.generation_config.suppress_tokens)
+    generated = model.generate(ids, do_sample=False, **wanted)[:, 5:]
+    assert generated[:, -1].tolist() == [EXTRACT, EXTRACT]
+    assert SPECIAL.isdisjoint(generated[:, :-1].flatten().tolist())
+    assert model.generation_config.suppress_tokens == suppressed
+
+
 def test_a_call_may_let_every_token_through(ends_at_once):
     ids = torch.randint(1, 26, (1, 5))
     assert ends_at_once.generate(ids, max_new_tokens=5, suppress_tokens=[])[0, 5:].tolist() == [EXTRACT]

@@ -90,6 +90,13 @@ def test_similarity_needs_a_delimiter_in_every_row(head):
         model(torch.tensor([pair([1], [2]), [START, 1, 2, 3, EXTRACT]]))
     with pytest.raises(ValueError, match="input_ids"):
         model(torch.tensor([pair([1], [2])]), inputs_embeds=torch.zeros(1, 5, 32))
+    with pytest.raises(ValueError, match="input_ids"):
+        model(inputs_embeds=torch.zeros(1, 5, 32))
+
+
+@pytest.mark.parametrize("head_class", HEADS)
+def test_a_head_tells_how_many_labels_it_has(head, head_class):
+    assert head(head_class, num_labels=4).num_labels == 4
 
 
 @pytest.mark.parametrize("head_class", HEADS)

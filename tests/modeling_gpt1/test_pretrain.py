@@ -247,6 +247,7 @@ def test_a_run_leaves_model_results_curves_and_card(folder, flags, tmp_path, cap
     tokenizer = GPT1Tokenizer.from_pretrained(out)
     assert not tokenizer.task_format and model.config.vocab_size == len(tokenizer)
     assert model.config.pad_token_id == tokenizer.pad_token_id
+    assert tokenizer.model_max_length == model.config.max_position_embeddings == 32
 
     # Never read, and so driven off: drawn anew at the end
     special = [tokenizer.bos_token_id, tokenizer.sep_token_id, tokenizer.cls_token_id, tokenizer.pad_token_id]

@@ -396,6 +396,7 @@ def test_one_command_fine_tunes_and_one_predicts(release, tiny, tmp_path, capfd,
     task, folder = name.split()[0], release(name)
     flags = ["--task", task, "--data_dir", str(folder), "--config", str(tiny), "--max_steps", "2"]
     assert main(["finetune", *flags, "--output_dir", str(tmp_path / "model"), "--disable_tqdm", "True"]) == 0
+    assert GPT1Tokenizer.from_pretrained(tmp_path / "model").model_max_length == 32
     results = json.loads((tmp_path / "model/all_results.json").read_text())
     printed = capfd.readouterr().out
     metric, figure = TASKS[task].paper

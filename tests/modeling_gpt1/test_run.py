@@ -9,8 +9,9 @@ import threading
 import time
 
 import pytest
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerState
 
+from modeling_gpt1 import GPT1Config, GPT1ForSequenceClassification
 from modeling_gpt1.cli import main
 from modeling_gpt1.training import finetune as finetuning
 from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments, finetune
@@ -120,6 +121,20 @@ def test_a_second_run_in_a_folder_is_refused(flags, tmp_path, capfd):
             time.sleep(0.1)
     with only_run(tmp_path / "out"):
         assert not os.listdir(tmp_path / "out")
+
+
+def test_there_may_be_nothing_to_resume_from_and_that_is_said(flags, tmp_path, caplog):
+    assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 0
+    assert f"no checkpoint to resume from in {tmp_path / 'out'}: training begins anew" in caplog.messages
+
+
+def test_another_models_checkpoint_is_not_resumed_from(flags, tmp_path, capfd):
+    checkpoint = tmp_path / "out" / "checkpoint-1"
+    other = GPT1Config(hidden_size=12, num_hidden_layers=1, num_attention_heads=1)
+    GPT1ForSequenceClassification(other).save_pretrained(checkpoint)
+    TrainerState().save_to_json(str(checkpoint / "trainer_state.json"))
+    assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 1
+    assert f"{checkpoint} is of another model's sizes" in capfd.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("said, message", [("False", "holds another run"), ("nowhere", "no checkpoint at nowhere")])

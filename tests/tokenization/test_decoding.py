@@ -55,6 +55,23 @@ def test_special_tokens_stand_apart(tokenizer):
     assert tokenizer.decode(ids, raw_spacing=True, skip_special_tokens=True) == "a cat "
 
 
+def test_added_tokens_are_words_as_they_are_written(tmp_path):
+    tokenizer = GPT1Tokenizer()
+    tokenizer.add_tokens(["[Speaker 1]"], special_tokens=True)
+    tokenizer.add_tokens(["<user>", "zzfoo"])
+    text = "[Speaker 1] well, <user> zzfoo."
+    ids = tokenizer(text).input_ids
+    assert tokenizer.convert_ids_to_tokens(ids) == ["[Speaker 1]", "well</w>", ",</w>", "<user>", "zzfoo", ".</w>"]
+    assert [text[a:b] for a, b in tokenizer(text, return_offsets_mapping=True).offset_mapping] == [
+        "[Speaker 1]", "well", ",", "<user>", "zzfoo", ".",
+    ]  # fmt: skip
+    tokenizer.save_pretrained(tmp_path)
+    for kind in (tokenizer, GPT1Tokenizer.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)):
+        assert kind.decode(ids) == " " + text
+        assert "".join(kind.batch_decode([[token] for token in ids[:2]])) == " [Speaker 1] well"
+        assert kind.decode(ids, skip_special_tokens=True) == " well, <user> zzfoo."
+
+
 class Collected(TextStreamer):
     def __init__(self, tokenizer):
         super().__init__(tokenizer)

@@ -138,6 +138,14 @@ def test_positions_in_a_padded_batch(both):
             assert ours.char_to_token(index, at) == transformers.char_to_token(index, at)
 
 
+def test_encodings_are_of_the_texts_of_the_call(tokenizer):
+    texts = ["a b", "c"]
+    pairs = ["d", "e f"]
+    batch = tokenizer(texts, pairs)
+    texts[0] = pairs[0] = "entirely different words"
+    assert batch.tokens(0) == ["a</w>", "b</w>", "d</w>"] == tokenizer.convert_ids_to_tokens(batch.input_ids[0])
+
+
 def test_copies_are_whole(tokenizer):
     expected = described(tokenizer(["a b c", "d"], padding=True))
     for duplicate in (copy.deepcopy, copy.copy, lambda batch: pickle.loads(pickle.dumps(batch)), BatchEncoding.copy):

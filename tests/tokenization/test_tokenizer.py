@@ -76,6 +76,13 @@ def test_the_tasks_format():
     assert batch.attention_mask == [[1, 1, 1, 1], [1, 1, 1, 0]]
 
 
+def test_the_tasks_format_has_the_special_tokens_of_now():
+    tokenizer = GPT1Tokenizer(task_format=True)
+    tokenizer.add_special_tokens({"sep_token": "[SEP]", "cls_token": "[CLS]"})
+    assert tokens(tokenizer, "a", "b") == [START, "a</w>", "[SEP]", "b</w>", "[CLS]"]
+    assert tokenizer("a").input_ids[-1] == tokenizer.cls_token_id
+
+
 @pytest.mark.parametrize("strategy", [True, "longest_first", "only_first", "only_second"])
 @pytest.mark.parametrize("length", [3, 4, 7, 30, 512])
 @pytest.mark.parametrize("pair", [False, True])
