@@ -40,7 +40,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
     The words and byte pairs of GPT-1's 2018 encoder, at the speed of `tokenizers`.
 
     Everything it does is in `tokenizer.json`, and it is saved as a `PreTrainedTokenizerFast`: where this package is
-    not installed, `AutoTokenizer.from_pretrained` loads it without remote code, and gives the same ids.
+    not installed, `AutoTokenizer.from_pretrained` loads it without remote code, and gives the same ids, in the format
+    that was saved (`task_format` is an argument of this class alone).
 
     A text is encoded with no special token, as pre-training wants it, unless `task_format` asks for them. Special
     tokens that occur in the text itself (`"_classify_"`) are read as such, as everywhere in transformers; pass
