@@ -164,7 +164,9 @@ class GPT1GenerationMixin(GenerationMixin):
         named = [*as_list(kwargs.get("eos_token_id"))]
         for name in ("forced_bos_token_id", "forced_eos_token_id"):
             named += as_list(kwargs.get(name, getattr(generation_config, name, None)))
-        suppressed = getattr(generation_config, "suppress_tokens", None) or self.generation_config.suppress_tokens
+        suppressed = getattr(generation_config, "suppress_tokens", None)
+        if suppressed is None:
+            suppressed = self.generation_config.suppress_tokens
         if named and suppressed and "suppress_tokens" not in kwargs:
             kwargs["suppress_tokens"] = [token for token in suppressed if token not in named]
             if generation_config is not None:  # transformers completes and checks it before it looks at `kwargs`

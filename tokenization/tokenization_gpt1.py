@@ -25,12 +25,7 @@ from .spacing import SPECIAL, decoder
 PACKAGED_TOKENIZER = Path(__file__).resolve().parent / "gpt1-bpe-40k"
 
 # In the order in which they follow the vocabulary
-SPECIAL_TOKENS = {
-    "bos_token": "_start_",
-    "sep_token": "_delimiter_",
-    "cls_token": "_classify_",
-    "pad_token": "<pad>",
-}
+SPECIAL_TOKENS = dict(zip(("bos_token", "sep_token", "cls_token", "pad_token"), SPECIAL[:4], strict=True))
 # Words whose pieces the BPE remembers, in some 10 MB: by default it is 10,000, of the 20,000 in a megabyte of text
 CACHED_WORDS = 1 << 16
 

@@ -94,6 +94,11 @@ def test_a_call_may_force_the_end_token(model, as_config):
 def test_a_call_may_let_every_token_through(ends_at_once):
     ids = torch.randint(1, 26, (1, 5))
     assert ends_at_once.generate(ids, max_new_tokens=5, suppress_tokens=[])[0, 5:].tolist() == [EXTRACT]
+    # "to let all through" said in a configuration is not taken back by an end token that is named beside it
+    ends_at_once.lm_head.weight.data[DELIMITER, 0] = 6.0
+    config = GenerationConfig(max_new_tokens=1, suppress_tokens=[])
+    generated = ends_at_once.generate(torch.randint(1, 26, (1, 5)), generation_config=config, eos_token_id=EXTRACT)
+    assert generated[0, 5:].tolist() == [DELIMITER]
 
 
 def test_a_model_ends_its_texts_once_it_was_taught_to(model, tmp_path):
