@@ -265,15 +265,13 @@ def test_a_finetuned_model_goes_on_with_its_labels(trained, tmp_path):
     assert Predictor(str(tmp_path / "again")).config.label2id == {"bad": 0, "good": 1}
 
 
-@pytest.mark.parametrize("saved", [3, 4])  # after an epoch, and within one
-def test_resumes_to_the_same_result(tmp_path, saved):
+def test_resumes_to_the_same_result(tmp_path):
     data = write_rows(tmp_path / "data.jsonl", ROWS["classification"])
     flags = ("--validation_file", data, "--per_device_train_batch_size", "4", "--num_train_epochs", "3")
-    flags += tuple(f"--{what}_{how}" for what in ("save", "eval") for how in ("strategy=steps", f"steps={saved}"))
     assert finetune("classification", data, tmp_path / "whole", *flags, "--save_total_limit", "3") == 0
-    # A run that was killed leaves just its first checkpoint.
+    # A run that was killed after its first epoch leaves just its first checkpoint.
     (tmp_path / "resumed").mkdir()
-    (tmp_path / f"whole/checkpoint-{saved}").rename(tmp_path / f"resumed/checkpoint-{saved}")
+    (tmp_path / "whole/checkpoint-3").rename(tmp_path / "resumed/checkpoint-3")
     assert finetune("classification", data, tmp_path / "resumed", *flags, "--resume_from_checkpoint", "True") == 0
     for name in ("whole", "resumed"):
         assert json.loads((tmp_path / name / "trainer_state.json").read_text())["global_step"] == 9
