@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather, reduce
 from torch.distributed.tensor import DTensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -29,6 +29,7 @@ from transformers import (
     TrainingArguments,
 )
 from transformers.trainer_callback import ExportableState
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import OptimizerNames
 
@@ -215,6 +216,22 @@ class LossOfRun(TrainerCallback, ExportableState):
         self.total = kept["args"]["total"] if kept else math.nan  # a checkpoint of another Trainer does not tell
 
 
+class SeededLengthGroupedSampler(LengthGroupedSampler):
+    """Examples by length, in an order that is the seed's and the epoch's alone, in which a resumed run goes on."""
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int):
+        super().__init__(batch_size, lengths=lengths, generator=torch.Generator())
+        self.seed, self.epoch = seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """As in torch's samplers; `Trainer` calls it."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.generator.manual_seed(self.seed + self.epoch)
+        return super().__iter__()
+
+
 class RunTrainer(Trainer):
     """
     `Trainer` that stops at a loss which is not finite, and logs the two losses of a task head apart.
@@ -297,6 +314,13 @@ class RunTrainer(Trainer):
         if "train_loss" in logs and not math.isnan(whole := float(self.loss_of_run.total)):
             logs["train_loss"] = whole / max(self.state.global_step, 1)
         super().log(logs, *args, **kwargs)
+
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Sampler | None:
+        sampler = super()._get_train_sampler(*args, **kwargs)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return SeededLengthGroupedSampler(sampler.batch_size, sampler.lengths, seed)
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
         with set_aside(self.args, "dataloader_drop_last", False):  # it is for steps of one size

@@ -265,13 +265,15 @@ def test_a_finetuned_model_goes_on_with_its_labels(trained, tmp_path):
     assert Predictor(str(tmp_path / "again")).config.label2id == {"bad": 0, "good": 1}
 
 
-def test_resumes_to_the_same_result(tmp_path):
+@pytest.mark.parametrize("saved", [3, 4])  # after an epoch, and within one
+def test_resumes_to_the_same_result(tmp_path, saved):
     data = write_rows(tmp_path / "data.jsonl", ROWS["classification"])
     flags = ("--validation_file", data, "--per_device_train_batch_size", "4", "--num_train_epochs", "3")
+    flags += tuple(f"--{what}_{how}" for what in ("save", "eval") for how in ("strategy=steps", f"steps={saved}"))
     assert finetune("classification", data, tmp_path / "whole", *flags, "--save_total_limit", "3") == 0
-    # A run that was killed after its first epoch leaves just its first checkpoint.
+    # A run that was killed leaves just its first checkpoint.
     (tmp_path / "resumed").mkdir()
-    (tmp_path / "whole/checkpoint-3").rename(tmp_path / "resumed/checkpoint-3")
+    (tmp_path / f"whole/checkpoint-{saved}").rename(tmp_path / f"resumed/checkpoint-{saved}")
     assert finetune("classification", data, tmp_path / "resumed", *flags, "--resume_from_checkpoint", "True") == 0
     for name in ("whole", "resumed"):
         assert json.loads((tmp_path / name / "trainer_state.json").read_text())["global_step"] == 9
@@ -320,7 +322,8 @@ def test_gpt1_mini_has_settings_of_its_own(settings_of, task):
     paper = {"learning_rate": 6.25e-5, "warmup_steps": 0.002, "num_train_epochs": 3, "per_device_train_batch_size": 32}
     paper["lm_coef"] = None
     own = {"learning_rate": 2e-4, "warmup_steps": 0.1, "num_train_epochs": 4}
-    own |= {"per_device_train_batch_size": 16} if TASKS[task].head is GPT1ForMultipleChoice else {}
+    small = TASKS[task].head is GPT1ForMultipleChoice or task in ("classification", "entailment", "similarity")
+    own |= {"per_device_train_batch_size": 16} if small else {}
     own |= {"learning_rate": 3e-4, "num_train_epochs": 6} if task == "cola" else {}
     for flags in ([], ["--model", "gpt1-mini"], ["--model", GPT1_MINI], ["--model=gpt1-mini"]):
         settings = settings_of("--task", task, *flags)

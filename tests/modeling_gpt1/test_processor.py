@@ -150,7 +150,7 @@ def test_the_processor_is_asked_once():
 def test_memory_that_was_freed_is_used_again():
     """
     In a process of its own, which keeps to it; a tensor of 64 MiB, whose pages are mapped at first touch. Those before
-    what is counted: the block that is found again may be the second, where something small came to lie after the first.
+    what is counted: the block that is found again may be the second, where something small lies after the first.
     """
     count = """
 import resource, torch
