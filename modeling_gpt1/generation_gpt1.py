@@ -118,8 +118,8 @@ class GPT1GenerationMixin(GenerationMixin):
 
     `generation_config.suppress_tokens` lists the special tokens. The end token is one of them, and no text ends before
     `max_new_tokens`, until the model is taught it: until it is among the tokens of a training step, or a call of
-    `generate` names it (`eos_token_id=...`, or as one that is forced, `forced_eos_token_id=...`). An adapter cannot
-    change the list of the model that it is loaded into: there, name it.
+    `generate`, or a `GenerationConfig` of its own, names it (`eos_token_id=...`, or as one that is forced,
+    `forced_eos_token_id=...`). An adapter cannot change the list of the model that it is loaded into: there, name it.
 
     Beyond the model's positions, where a text does not fit any more, the last `window_keep` of
     `max_position_embeddings` tokens are encoded anew, as a text of their own that grows until it does not fit in turn.
@@ -161,12 +161,14 @@ class GPT1GenerationMixin(GenerationMixin):
         self, generation_config: GenerationConfig | None, **kwargs: Any
     ) -> tuple[GenerationConfig, dict[str, Any]]:
         self.let_end_token_through()
-        named = [*as_list(kwargs.get("eos_token_id"))]
-        for name in ("forced_bos_token_id", "forced_eos_token_id"):
-            named += as_list(kwargs.get(name, getattr(generation_config, name, None)))
         suppressed = getattr(generation_config, "suppress_tokens", None)
-        if suppressed is None:
+        names = ["forced_bos_token_id", "forced_eos_token_id"]
+        if suppressed is None:  # or else it may be a copy of the model's own, which holds an end token in any case
+            names.append("eos_token_id")
             suppressed = self.generation_config.suppress_tokens
+        named = as_list(kwargs.get("eos_token_id"))
+        for name in names:
+            named = named + as_list(kwargs.get(name, getattr(generation_config, name, None)))
         if named and suppressed and "suppress_tokens" not in kwargs:
             kwargs["suppress_tokens"] = [token for token in suppressed if token not in named]
             if generation_config is not None:  # transformers completes and checks it before it looks at `kwargs`

@@ -1,5 +1,6 @@
 """The end token: which it is, and that no special token is generated unless the model was taught to end a text."""
 
+import copy
 import json
 
 import pytest
@@ -51,12 +52,23 @@ def test_special_tokens_are_never_generated(ends_at_once, strategy):
     assert generated.shape == (1, 40) and SPECIAL.isdisjoint(generated.flatten().tolist())
 
 
+@pytest.mark.parametrize("as_config", [False, True])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_call_that_names_the_end_token_ends_there(ends_at_once, strategy):
+def test_a_call_that_names_the_end_token_ends_there(ends_at_once, strategy, as_config):
     ids = torch.randint(1, 26, (2, 5))
-    generated = ends_at_once.generate(ids, max_new_tokens=40, eos_token_id=EXTRACT, **strategy)[:, 5:]
+    wanted = strategy | {"max_new_tokens": 40, "eos_token_id": EXTRACT}
+    if as_config:
+        wanted = {"generation_config": GenerationConfig(**wanted)}
+    generated = ends_at_once.generate(ids, **wanted)[:, 5:]
     assert (generated[:, -1] == EXTRACT).any() and generated.shape[1] < 40
     assert {UNK, START, DELIMITER}.isdisjoint(generated.flatten().tolist())
+
+
+def test_a_copy_of_the_configuration_names_nothing(ends_at_once):
+    config = copy.deepcopy(ends_at_once.generation_config)
+    config.max_new_tokens = 10
+    generated = ends_at_once.generate(torch.randint(1, 26, (1, 5)), generation_config=config)[0, 5:]
+    assert len(generated) == 10 and SPECIAL.isdisjoint(generated.tolist())
 
 
 def train(model, ids, steps=150):
