@@ -45,11 +45,11 @@ def run(data: Path, runs: Path, name: str, start: str, seed: int, more: list[str
             settings = recipe(task).items()
             command += ["--config", start, *(part for key, value in settings for part in (f"--{key}", str(value)))]
         command += ["--train_file", str(train), "--validation_file", str(validation), "--seed", str(seed)]
-        command += ["--output_dir", str(output_dir), "--report_to", "none", "--save_only_model", "True"]
+        command += ["--output_dir", str(output_dir), "--report_to", "none"]
         command += more
         if output_dir.is_dir():
             command += ["--resume_from_checkpoint", "True"]
-        with (runs / f"{output_dir.name}.log").open("w") as log:
+        with (runs / f"{output_dir.name}.log").open("w", encoding="utf-8") as log:
             subprocess.run(command, stdout=log, stderr=log, check=True)
     return json.loads(results.read_text(encoding="utf-8"))[f"eval_{metric}"]
 

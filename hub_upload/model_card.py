@@ -22,6 +22,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from modeling_gpt1.training import FACTS
 from tokenization.markdown import block, code, literal, one_line, text
+from tokenization.write_aside import new_file
 
 
 CARD, CURVE = "README.md", "loss.png"
@@ -150,7 +151,8 @@ def write_model_card(directory: str | os.PathLike, **facts: Any) -> Path:
     if not is_hand_written(directory / CARD, known):
         card = make_card(directory, directory, known, directory.resolve().name)
         known.written = hashlib.sha256(card.read_bytes()).hexdigest()
-    (directory / FACTS).write_text(json.dumps(asdict(known), indent=2) + "\n", encoding="utf-8")
+    with new_file(directory / FACTS) as file:
+        file.write_text(json.dumps(asdict(known), indent=2) + "\n", encoding="utf-8")
     return directory / CARD
 
 
@@ -373,4 +375,7 @@ def _hub_id(name: str | None) -> str | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON, or was cut off: {error}") from error

@@ -101,7 +101,7 @@ def _objection(path: Path, directory: Path, secret: str | None) -> str | None:
 def _holds_token(path: Path, secret: str | None) -> bool:
     """Looks through the file's name and its content, piece by piece; of weights only at the header."""
     wanted = None if secret is None else secret.encode()
-    tail = path.name.encode() + b"\n"
+    tail = os.fsencode(path.name) + b"\n"
     with path.open("rb") as file:
         while piece := file.read(1 << 20):
             text = tail + piece
@@ -110,7 +110,7 @@ def _holds_token(path: Path, secret: str | None) -> bool:
             if path.suffix == ".safetensors":
                 return False
             tail = piece[-4096:]
-    return bool(_TOKENS.search(tail))
+    return bool(_TOKENS.search(tail)) or (wanted is not None and wanted in tail)
 
 
 def refuse_size(files: dict[str, int], max_size: int | str) -> None:
@@ -131,7 +131,7 @@ def refuse_size(files: dict[str, int], max_size: int | str) -> None:
 
 def size_in_bytes(size: int | str) -> int:
     """`5_000_000`, `"5MB"` or `"5MiB"` as a number of bytes; a ValueError for anything else."""
-    match = re.fullmatch(r"\s*([\d_]*\.?\d+)\s*([KMGT]?I?)B?\s*", str(size).upper())
+    match = re.fullmatch(r"\s*(\d+(?:_\d+)*(?:\.\d+)?|\.\d+)\s*([KMGT]?I?)B?\s*", str(size).upper())
     if match is None or match[2] not in _UNITS:
         raise ValueError(f"max_size is a number of bytes or like 5GB, not {size!r}")
     return int(float(match[1]) * _UNITS[match[2]])

@@ -225,15 +225,18 @@ class GPT1Config(PreTrainedConfig):
         """Which class each Auto class loads where this package is not installed."""
         architecture = (self.architectures or [""])[0]
         pair_heads = ("GPT1ForEntailment", "GPT1ForSimilarity")
+        causal = {
+            "AutoModelForCausalLM": "GPT1ForCausalLM",
+            "AutoModelForPreTraining": architecture if architecture == "GPT1DoubleHeadsModel" else "GPT1ForCausalLM",
+        }
         heads = {
             "AutoModel": "GPT1Model",
-            **({"AutoModelForCausalLM": "GPT1ForCausalLM"} if self.is_causal else {}),
+            **(causal if self.is_causal else {}),
             "AutoModelForMaskedLM": "GPT1ForMaskedLM",
             "AutoModelForSequenceClassification": (
                 architecture if architecture in pair_heads else "GPT1ForSequenceClassification"
             ),
             "AutoModelForMultipleChoice": "GPT1ForMultipleChoice",
-            **({"AutoModelForPreTraining": architecture} if architecture == "GPT1DoubleHeadsModel" else {}),
         }
         return {"AutoConfig": "configuration_gpt1.GPT1Config"} | {
             auto_class: f"modeling_gpt1.{name}" for auto_class, name in heads.items()

@@ -47,8 +47,7 @@ from .modeling_gpt1 import (
     GPT1PreTrainedModel,
     GPT1TaskModel,
 )
-from .openai_gpt import ACTIVATIONS, ARCHITECTURES, CHOICE_HEAD, has_linear_choice_head
-from .openai_gpt import to_openai_gpt as rename_to_openai_gpt
+from .openai_gpt import ACTIVATIONS, ARCHITECTURES, CHOICE_HEAD, has_linear_choice_head, to_openai_gpt_names
 
 
 Format = Literal["gpt1", "openai-gpt"]
@@ -144,7 +143,7 @@ def _read(source: str | os.PathLike, to: Format, seed: int) -> tuple[GPT1PreTrai
     if model_type == to:
         raise ValueError(f"{source} is a {to} checkpoint already")
     if model_type == "openai-gpt":
-        return read_openai_gpt(str(source), seed)
+        return load_openai_gpt(str(source), seed)
     if model_type != "gpt1":
         raise ValueError(f"{source} is a {model_type} checkpoint; those that convert are gpt1 and openai-gpt")
     model = load_checkpoint_model(source)
@@ -256,7 +255,7 @@ def open_part(path: Path) -> np.memmap:
     return part
 
 
-def read_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1Tokenizer | None]:
+def load_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1Tokenizer | None]:
     """An openai-gpt checkpoint's model, with the special tokens' rows, under the class that has its head."""
     config_dict, _ = PreTrainedConfig.get_config_dict(source)
     architecture = (config_dict.get("architectures") or ["OpenAIGPTLMHeadModel"])[0]
@@ -313,11 +312,11 @@ def to_openai_gpt(model: GPT1PreTrainedModel) -> PreTrainedModel:
     if wrong:
         raise ValueError(f"openai-gpt cannot express {', '.join(wrong)}")
 
-    state_dict = rename_to_openai_gpt(model.state_dict())
+    state_dict = to_openai_gpt_names(model.state_dict())
     if isinstance(model, (GPT1ForMultipleChoice, GPT1DoubleHeadsModel)):
         for part in ("weight", "bias"):
             state_dict[CHOICE_HEAD + part] = state_dict.pop(f"score.{part}")
-        state_dict["lm_head.weight"] = state_dict["transformer.tokens_embed.weight"]
+        state_dict.setdefault("lm_head.weight", state_dict["transformer.tokens_embed.weight"])
     elif isinstance(model, GPT1ForSequenceClassification):
         last = f"transformer.h.{config.num_hidden_layers - 1}.ln_2.bias"
         offset = _offset_for_bias(state_dict["score.weight"], state_dict.pop("score.bias"))

@@ -8,7 +8,6 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import __version__
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 from transformers.generation import (
     GenerationConfig,
@@ -22,38 +21,13 @@ from transformers.generation import (
 )
 
 from .configuration_gpt1 import GPT1Config
-
-
-MODELS_ASK_PAGED_CACHES = tuple(map(int, __version__.split(".")[:2])) >= (5, 24)
-
-
-def positions_of_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
-    """Positions `(batch, length)` that count the tokens of a mask of that shape, and not its padding."""
-    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-
-
-def as_list(token_id: int | list[int] | None) -> list[int]:
-    """The ids of a field that holds one, some or none."""
-    return token_id if isinstance(token_id, list) else [] if token_id is None else [token_id]
+from .inputs_gpt1 import as_list, positions_of_tokens
 
 
 def special_token_ids(config: GPT1Config) -> list[int]:
     """The special tokens, which no text holds."""
     names = ("unk_token_id", "bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")
     return [token_id for name in names if (token_id := getattr(config, name)) is not None]
-
-
-def update_paged_cache(
-    key: torch.Tensor, value: torch.Tensor, layer_idx: int, kwargs: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Keys and values `(1, heads, length, head_dim)` with those before them, from the paged cache of continuous batching,
-    which is taken out of `kwargs`, an attention's further arguments, and changes them for the attention function.
-    Before transformers 5.24 that function asks the cache itself: then all is left as it is.
-    """
-    if not MODELS_ASK_PAGED_CACHES:
-        return key, value
-    return kwargs.pop("cache").update(key, value, layer_idx, kwargs)
 
 
 class GrowingLayer(DynamicLayer):
@@ -99,7 +73,8 @@ class SuppressTokens(LogitsProcessor):
         self.suppress_tokens = suppress_tokens.long()  # an empty list has become floats
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return scores.index_fill(-1, self.suppress_tokens.to(scores.device), -float("inf"))
+        there = self.suppress_tokens[self.suppress_tokens < scores.shape[-1]]  # of a vocabulary that was made smaller
+        return scores.index_fill(-1, there.to(scores.device), -float("inf"))
 
 
 def empty_layers(config: GPT1Config) -> list[Any]:
@@ -269,4 +244,4 @@ class GPT1GenerationMixin(GenerationMixin):
         return criteria
 
 
-__all__ = ["GPT1GenerationMixin", "GrowingLayer", "as_list", "positions_of_tokens"]
+__all__ = ["GPT1GenerationMixin", "GrowingLayer"]

@@ -1,7 +1,8 @@
 """Using a trained model on texts: labels and probabilities from a task head, text from a language model."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ from .modeling_gpt1 import (
     GPT1ForSimilarity,
     GPT1TaskModel,
 )
-from .processor import InferenceDtype, optimize_for_inference
+from .processor import InferenceDtype, device_for, optimize_for_inference
 from .training.data import Columns, Split, complete_rows, encode, find_columns, read_file, unknown_share
 from .training.labels import class_names
 from .training.tasks import TASKS, TaskName
@@ -149,11 +150,6 @@ def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]
     return batches
 
 
-def device_for(dtype: InferenceDtype) -> str:
-    """The GPU if there is one, but for the CPU's int8."""
-    return "cuda" if torch.cuda.is_available() and dtype != "int8" else "cpu"
-
-
 class Predictor:
     """
     A fine-tuned model with its tokenizer, ready to label texts.
@@ -201,9 +197,16 @@ class Predictor:
     def find_columns(
         self, split: Split, text_columns: list[str] | None = None, choice_columns: list[str] | None = None
     ) -> Columns:
-        """The columns of the text and the choices. Raises `ValueError` if they are not there."""
-        # The generic tasks stand last: they know the columns of all others with their head.
-        task = next(task for task in reversed(TASKS.values()) if task.head is type(self.model))
+        """
+        The columns of the text and the choices: those of any task of this head. Raises `ValueError` if they are not
+        there.
+        """
+        *others, task = (task for task in TASKS.values() if task.head is type(self.model))  # the generic one is last
+        task = replace(
+            task,
+            text_columns=tuple(dict.fromkeys(chain(task.text_columns, *(each.text_columns for each in others)))),
+            choice_columns=tuple(dict.fromkeys(chain(task.choice_columns, *(each.choice_columns for each in others)))),
+        )
         return find_columns(task, split, text_columns, None, choice_columns, needs_label=False)
 
     def label(self, split: Split, columns: Columns) -> list[dict[str, Any]]:

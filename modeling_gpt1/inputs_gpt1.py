@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from transformers import __version__
 from transformers.cache_utils import Cache
 from transformers.utils import TransformersKwargs
 
 from .configuration_gpt1 import GPT1Config
 
+
+MODELS_ASK_PAGED_CACHES = tuple(map(int, __version__.split(".")[:2])) >= (5, 24)
 
 # By what to tell a misspelt argument from those of transformers and its friends that mean nothing here
 ARGUMENTS = (
@@ -64,6 +67,19 @@ def cache_among(kwargs: dict[str, Any], past_key_values: Cache | None) -> Cache 
 def cache_of(outputs: Any) -> Cache | None:
     """The keys and values that a model returned, under the one name or the other."""
     return outputs.cache if "cache" in outputs.__dataclass_fields__ else outputs.past_key_values
+
+
+def update_paged_cache(
+    key: torch.Tensor, value: torch.Tensor, layer_idx: int, kwargs: Any
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Keys and values `(1, heads, length, head_dim)` with those before them, from the paged cache of continuous batching,
+    which is taken out of `kwargs`, an attention's further arguments, and changes them for the attention function.
+    Before transformers 5.24 that function asks the cache itself: then all is left as it is.
+    """
+    if not MODELS_ASK_PAGED_CACHES:
+        return key, value
+    return kwargs.pop("cache").update(key, value, layer_idx, kwargs)
 
 
 def refuse_unknown(kwargs: dict[str, Any]) -> None:
@@ -118,11 +134,18 @@ def real_tokens(
     Where an input of shape `(..., length)` holds tokens, not padding; without a mask, `pad_token_id` tells.
 
     Raises:
-        ValueError: neither `input_ids` nor `inputs_embeds`, or ids that are none or too many.
+        ValueError: neither `input_ids` nor `inputs_embeds`, ids that are none or too many, or a mask that says what
+            each token sees: it does not tell where a row ends.
     """
     if input_ids is not None:
         check_length(config, input_ids.shape[-1])
     if attention_mask is not None:
+        dimensions = given(input_ids, inputs_embeds).ndim - (inputs_embeds is not None)
+        if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != dimensions:
+            raise ValueError(
+                f"this head takes an attention_mask of {dimensions} dimensions, 1 for a token and 0 for padding, by "
+                "which it finds the end of each row"
+            )
         return attention_mask.bool()
     if input_ids is None:
         embeds = given(input_ids, inputs_embeds)
@@ -146,6 +169,16 @@ def seen_and_own(
     return F.pad(real, (missing, 0), value=True), real[:, -length:]
 
 
+def positions_of_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
+    """Positions `(batch, length)` that count the tokens of a mask of that shape, and not its padding."""
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def as_list(token_id: int | list[int] | None) -> list[int]:
+    """The ids of a field that holds one, some or none."""
+    return token_id if isinstance(token_id, list) else [] if token_id is None else [token_id]
+
+
 def last_real(real: torch.Tensor) -> torch.Tensor:
     """The position `(rows,)` of the last real token of each row of `(rows, length)`."""
     return real.shape[1] - 1 - real.flip(1).int().argmax(1)
@@ -153,7 +186,7 @@ def last_real(real: torch.Tensor) -> torch.Tensor:
 
 def last_real_state(states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """The states `(rows, hidden_size)` at the last real token of each row of `(rows, length, hidden_size)`."""
-    return states[torch.arange(states.shape[0], device=states.device), last_real(real)]
+    return states[torch.arange(states.shape[0], device=states.device), last_real(real).to(states.device)]
 
 
 def swapped_order(input_ids: torch.Tensor, real: torch.Tensor, sep_token_id: int | None) -> torch.Tensor:
@@ -206,15 +239,19 @@ def choices_shape(
 
 
 __all__ = [
+    "as_list",
+    "attention_config",
     "cache_among",
     "cache_of",
     "check_length",
     "choices_shape",
     "given",
-    "refuse_unknown",
-    "seen_and_own",
     "last_real",
     "last_real_state",
+    "positions_of_tokens",
     "real_tokens",
+    "refuse_unknown",
+    "seen_and_own",
     "swapped_order",
+    "update_paged_cache",
 ]

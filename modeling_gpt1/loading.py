@@ -75,7 +75,8 @@ def load_config(model: str) -> GPT1Config:
         return GPT1Config.from_pretrained(model)
     except OSError as error:
         cause = str(error).partition("\n")[0]
-        raise OSError(f"no checkpoint {model}: there is no such directory, and on the Hub: {cause}") from error
+        where = "" if Path(model).is_dir() else "there is no such directory, and on the Hub: "
+        raise OSError(f"no checkpoint {model}: {where}{cause}") from error
 
 
 @overload

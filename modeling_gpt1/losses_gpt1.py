@@ -91,6 +91,10 @@ class TokenLoss(torch.autograd.Function):
     def forward(
         ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, token_weights: torch.Tensor
     ) -> torch.Tensor:
+        # Gradients are of weights up to 1 until `backward`: float16 has no room for those of a 16,384th, and what a
+        # loss is scaled by against that comes to them there only.
+        largest = F.pad(token_weights, (0, 1)).amax().clamp(min=torch.finfo(token_weights.dtype).tiny)
+        token_weights = token_weights / largest
         device = states.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
         vocab_size, alignment = len(weight), TokenLoss.CPU_ALIGNMENT if device == "cpu" else TokenLoss.ALIGNMENT
@@ -143,15 +147,17 @@ class TokenLoss(torch.autograd.Function):
                         for whole, part in zip(grad_weight.split(some), product.split(some), strict=True):
                             whole += upcast(part)
         ctx.dtypes = states.dtype, weight.dtype
-        ctx.save_for_backward(grad_states, None if grad_weight is None else grad_weight[:vocab_size])
-        return loss
+        ctx.save_for_backward(grad_states, None if grad_weight is None else grad_weight[:vocab_size], largest)
+        return loss * largest
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        grads = zip(ctx.saved_tensors, ctx.dtypes, strict=True)
+        *grads, largest = ctx.saved_tensors
+        grad_loss = grad_loss * largest
+        of_dtypes = zip(grads, ctx.dtypes, strict=True)
         return (
-            *(None if grad is None else grad.to(dtype, copy=True).mul_(grad_loss) for grad, dtype in grads),
+            *(None if grad is None else grad.to(dtype, copy=True).mul_(grad_loss) for grad, dtype in of_dtypes),
             None,
             None,
         )
@@ -240,21 +246,42 @@ def loss_and_logits(
         The loss, and the logits `(..., length, vocab_size)` or, where they were skipped, a function that computes
         them.
     """
+    targets = targets.to(states.device)
     if num_items_in_batch is None:
         num_items_in_batch = (targets != IGNORED).sum().clamp(min=1)
+    elif isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(states.device)
     can_skip = skip_logits and not torch.compiler.is_compiling()
     if can_skip and isinstance(head, nn.Linear) and is_plain(head) and head.bias is None:
         token_weights = upcast(states.new_ones(())) / num_items_in_batch
-        return token_loss(states, head.weight, targets, token_weights, select), lambda: head(states)
+        loss = token_loss(states, head.weight, targets, token_weights, select)
+        if getattr(head, "_is_fsdp_managed_module", False):  # the whole weight is there during the pass alone
+            return loss, head(states)
+        weight, version = head.weight, 0 if head.weight.is_inference() else head.weight._version
+
+        def logits_of_this_step() -> torch.Tensor:
+            if version != (0 if weight.is_inference() else weight._version):
+                raise RuntimeError(
+                    "the logits of a training step are computed when they are asked for, and the weights have changed "
+                    "since: ask before the optimizer's step, or pass skip_logits=False"
+                )
+            return head(states)
+
+        return loss, logits_of_this_step
     logits = head(states)
     total = F.cross_entropy(upcast(logits).flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=IGNORED)
     return total / num_items_in_batch, logits
 
 
 def next_token_targets(labels: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
-    """What each position of `(rows, length)` has to predict: the next label; -100 at padding, where `real` is 0."""
-    targets = F.pad(labels[:, 1:], (0, 1), value=IGNORED)
-    return targets if real is None else targets.masked_fill(real == 0, IGNORED)
+    """
+    What each position of `(rows, length)` has to predict: the next label; -100 where that or the position itself is
+    padding, where `real` is 0.
+    """
+    if real is None:
+        return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+    real = real.to(labels.device) != 0
+    return F.pad(labels[:, 1:].masked_fill(~(real[:, 1:] & real[:, :-1]), IGNORED), (0, 1), value=IGNORED)
 
 
 def mean_over_rows(targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -279,7 +306,7 @@ def row_terms(
     Returns:
         The states, the target of each or -100, and the weights of the targets, for [`token_loss`].
     """
-    targets = next_token_targets(labels.masked_fill(~real, IGNORED), real)
+    targets = next_token_targets(labels, real).to(states.device)
     return states, targets, mean_over_rows(targets, states.dtype)
 
 
@@ -363,7 +390,6 @@ __all__ = [
     "embedding_matrix",
     "is_plain",
     "loss_and_logits",
-    "mean_over_rows",
     "next_token_targets",
     "row_terms",
     "token_loss",

@@ -28,12 +28,14 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
 from transformers.utils import TransformersKwargs, can_return_tuple, logging
 from transformers.utils.generic import merge_with_config_defaults
+from transformers.utils.import_utils import is_tracing
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gpt1 import GPT1Config
 from .dropout_gpt1 import GPT1Dropout, attention_with_dropout_forward, eager_attention_forward
-from .generation_gpt1 import GPT1GenerationMixin, as_list, positions_of_tokens, update_paged_cache
+from .generation_gpt1 import GPT1GenerationMixin
 from .inputs_gpt1 import (
+    as_list,
     attention_config,
     cache_among,
     cache_of,
@@ -42,10 +44,12 @@ from .inputs_gpt1 import (
     given,
     last_real,
     last_real_state,
+    positions_of_tokens,
     real_tokens,
     refuse_unknown,
     seen_and_own,
     swapped_order,
+    update_paged_cache,
 )
 from .losses_gpt1 import (
     GPT1CausalLMOutput,
@@ -290,7 +294,7 @@ class GPT1Model(GPT1PreTrainedModel):
             return self.config.is_causal
         if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != 2:
             return False
-        return not torch.compiler.is_compiling() and bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
+        return not is_tracing(attention_mask) and bool((attention_mask[:, 1:] <= attention_mask[:, :-1]).all())
 
     @merge_with_config_defaults
     @capture_outputs
@@ -359,9 +363,9 @@ class GPT1Model(GPT1PreTrainedModel):
         # transformers makes one whenever a graph is compiled, with which attention takes twice the time
         if packed or not all_seen or window is not None or config._attn_implementation != "sdpa":
             create_mask = create_causal_mask if window is None else create_sliding_window_causal_mask
-            causal_mask = create_mask(  # by position: the cache's name differs between versions of transformers
-                config, inputs_embeds, None if all_seen else attention_mask, past_key_values, position_ids
-            )
+            # Without a mask, positions tell packed texts apart. The cache's name depends on transformers' version.
+            seen = None if all_seen and not packed else attention_mask
+            causal_mask = create_mask(config, inputs_embeds, seen, past_key_values, position_ids)
         if position_ids is None:
             if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
                 position_ids = positions_of_tokens(attention_mask)[:, -length:]
@@ -453,7 +457,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         r"""
         Args, beside those of [`GPT1Model.forward`]:
             labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                usually `input_ids`; shifted here, -100 ignored, and nothing is predicted from padding.
+                usually `input_ids`; shifted here, -100 ignored; nothing is predicted from padding, nor padding.
             shift_labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 labels that are shifted already, in place of `labels`: where a sequence is split over devices.
             logits_to_keep (`int` or `torch.LongTensor`, defaults to 0):
@@ -478,16 +482,9 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
             targets = next_token_targets(labels, real)
         if targets is not None and use_cache is None:
             use_cache = False
-        outputs = self.model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            inputs_embeds=inputs_embeds,
-            token_type_ids=token_type_ids,
-            use_cache=use_cache,
-            **kwargs,
-        )
+        kwargs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "token_type_ids": token_type_ids}
+        kwargs |= {"past_key_values": past_key_values, "use_cache": use_cache}
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         loss, logits = self._loss_and_logits(outputs, targets, kept, num_items_in_batch, skip_logits)
         return GPT1CausalLMOutput(loss, logits, cache_of(outputs), outputs.hidden_states, outputs.attentions)
@@ -540,8 +537,9 @@ class GPT1TaskModel(GPT1PreTrainedModel):
     The extract state is the last block's state at the last real token (`_classify_` in the task format), and
     L3 = L2 + lm_coef * L1 (paper, equations 3 to 5). L1 is computed from the same pass, while training only.
 
-    `lm_labels` is no named parameter because `Trainer` takes every one with "label" in its name for a label that each
-    evaluation batch has to bring. To train with it, set `remove_unused_columns=False`.
+    `attention_mask`, 1 for a token and 0 for padding in the tokens' shape, tells where a row ends. `lm_labels` is no
+    named parameter because `Trainer` takes every one with "label" in its name for a label that each evaluation batch
+    has to bring; to train with it, set `remove_unused_columns=False`.
     """
 
     # The losses are means over a batch: Trainer has to average them over accumulated batches.
@@ -616,12 +614,12 @@ class GPT1TaskModel(GPT1PreTrainedModel):
             problem = self.config.problem_type = "single_label_classification"
         if problem == "single_label_classification":
             return self._class_loss(logits, labels)
-        return self.loss_function(labels.to(logits.dtype), logits, self.config)
+        return self.loss_function(labels.to(logits), logits, self.config)
 
     def _class_loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of `scores` `(batch, classes)`; while training, the labels are smoothed if the config asks."""
         smoothing = self.config.label_smoothing if self.training else 0.0
-        return F.cross_entropy(scores, labels.flatten(), label_smoothing=smoothing)
+        return F.cross_entropy(scores, labels.flatten().to(scores.device), label_smoothing=smoothing)
 
 
 class GPT1ForSequenceClassification(GPT1TaskModel):
@@ -864,9 +862,11 @@ class GPT1DoubleHeadsModel(GPT1ForCausalLM):
             mc_token_ids = last_real(real_tokens(self.config, ids, mask, embeds)).view(shape[:2])
         extract = states.gather(2, mc_token_ids[..., None, None].expand(-1, -1, 1, states.shape[-1])).squeeze(2)
         mc_logits = self.score(extract * self.dropout(torch.ones_like(extract[:, :1]))).squeeze(-1)
+        if mc_labels is not None:
+            mc_labels = mc_labels.flatten().to(mc_logits.device)
         return GPT1DoubleHeadsOutput(
             loss=loss,
-            mc_loss=None if mc_labels is None else F.cross_entropy(upcast(mc_logits), mc_labels.flatten()),
+            mc_loss=None if mc_labels is None else F.cross_entropy(upcast(mc_logits), mc_labels),
             logits=logits,
             mc_logits=mc_logits,
             hidden_states=outputs.hidden_states,
@@ -876,17 +876,18 @@ class GPT1DoubleHeadsModel(GPT1ForCausalLM):
 
 # transformers' Auto classes, by which a checkpoint's copy of this file is loaded where the package is not installed
 AUTO_CLASSES: dict[str, tuple[type[GPT1PreTrainedModel], ...]] = {
+    "AutoModelForPreTraining": (GPT1ForCausalLM, GPT1DoubleHeadsModel),  # a class's own is the last
     "AutoModel": (GPT1Model,),
     "AutoModelForCausalLM": (GPT1ForCausalLM,),
     "AutoModelForMaskedLM": (GPT1ForMaskedLM,),
     "AutoModelForSequenceClassification": (GPT1ForSequenceClassification, GPT1ForEntailment, GPT1ForSimilarity),
     "AutoModelForMultipleChoice": (GPT1ForMultipleChoice,),
-    "AutoModelForPreTraining": (GPT1DoubleHeadsModel,),
 }
 
 __all__ = [
     "AUTO_CLASSES",
     "GPT1PreTrainedModel",
+    "GPT1TaskModel",
     "GPT1Model",
     "GPT1ForCausalLM",
     "GPT1ForMaskedLM",

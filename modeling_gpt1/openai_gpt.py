@@ -64,7 +64,7 @@ def from_openai_gpt(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     return converted
 
 
-def to_openai_gpt(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def to_openai_gpt_names(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The parameters of one of our models under openai-gpt's names; those of a head keep theirs."""
     converted = {}
     for name, tensor in state_dict.items():
@@ -140,8 +140,8 @@ def openai_gpt_arguments(
     if config_dict.get("model_type") != "openai-gpt":
         return None
     config = kwargs.get("config")
-    if config is None:
-        config = config_class.from_pretrained(name_or_path, **hub_kwargs)
+    if not isinstance(config, PreTrainedConfig):  # none, or where it is
+        config = config_class.from_pretrained(name_or_path if config is None else config, **hub_kwargs)
         fields = [name for name in kwargs if name != "dtype" and hasattr(config, name)]
         for name in fields:
             setattr(config, name, kwargs[name])
@@ -159,5 +159,5 @@ __all__ = [
     "has_linear_choice_head",
     "openai_gpt_arguments",
     "read_openai_gpt",
-    "to_openai_gpt",
+    "to_openai_gpt_names",
 ]

@@ -44,7 +44,7 @@ def _seconds_of(run: Callable[[], Any]) -> float:
 
 
 @cache
-def can_pack(dtype: torch.dtype) -> bool:
+def has_packed_layout(dtype: torch.dtype) -> bool:
     """Whether oneDNN has a layout of its own for weights of this kind here: asked with a small one."""
     mkldnn = torch.backends.mkldnn
     if not (mkldnn.is_available() and mkldnn.enabled and torch.backends.cpu.get_cpu_capability().startswith("AVX")):
@@ -61,6 +61,11 @@ def compute_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     if device.type != "cpu" or dtype.itemsize != 2 or (dtype == torch.bfloat16 and has_fast_bfloat16()):
         return dtype
     return torch.float32
+
+
+def device_for(dtype: InferenceDtype = "auto") -> str:
+    """The GPU if there is one, but for the CPU's int8."""
+    return "cuda" if torch.cuda.is_available() and dtype != "int8" else "cpu"
 
 
 def reuse_freed_memory() -> None:
@@ -208,7 +213,7 @@ def optimize_for_inference(model: Model, dtype: InferenceDtype = "auto") -> Mode
     wanted = {"auto": model.dtype, "int8": torch.float32}.get(dtype) or getattr(torch, dtype)
     wanted = compute_dtype(wanted, model.device)
     model.eval().requires_grad_(False).to(wanted)
-    layout = Int8Linear if dtype == "int8" else PackedLinear if can_pack(wanted) else None
+    layout = Int8Linear if dtype == "int8" else PackedLinear if has_packed_layout(wanted) else None
     if layout is not None:
         for module in list(model.modules()):
             for name, child in list(module.named_children()):
@@ -229,4 +234,4 @@ def _eval_only(train: Callable[[bool], nn.Module]) -> Callable[..., nn.Module]:
     return lambda mode=True: _refuse() if mode else train(False)
 
 
-__all__ = ["compute_dtype", "has_fast_bfloat16", "optimize_for_inference"]
+__all__ = ["compute_dtype", "device_for", "has_fast_bfloat16", "optimize_for_inference"]

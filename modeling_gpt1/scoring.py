@@ -35,8 +35,9 @@ from tokenization.write_aside import new_file
 from .flags import GPT1_MINI, check_flags, checkpoint
 from .inference import batches_of_like_length
 from .loading import Model, load_checkpoint
+from .losses_gpt1 import upcast
 from .modeling_gpt1 import GPT1ForCausalLM, GPT1Model
-from .processor import optimize_for_inference
+from .processor import device_for, optimize_for_inference
 
 
 LINE_BREAK = "\n</w>"
@@ -318,7 +319,7 @@ def surprisals(
         targets = [
             torch.tensor(ids[w.text][place], dtype=torch.long) for w, place in zip(windows, places, strict=True)
         ]
-        found = token_surprisals(head, states, torch.cat(targets).to(states.device)).cpu()
+        found = token_surprisals(head, states, torch.cat(targets).to(states.device))
         for window, place, part in zip(windows, places, found.split(list(map(len, targets))), strict=True):
             bits[window.text][place] = part
     return bits
@@ -330,13 +331,12 @@ def _check(name: str, value: str, possible: tuple[str, ...]) -> None:
 
 
 def token_surprisals(head: torch.nn.Module, states: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """-log2 P(target | state), float64, of `targets` `(targets,)` after `states` `(targets, hidden_size)`."""
+    """-log2 P(target | state), float64 on CPU, of `targets` `(targets,)` after `states` `(targets, hidden_size)`."""
     nats = []
     for some, target in zip(states.split(CHUNK), targets.split(CHUNK), strict=True):
         logits = head(some)  # (CHUNK, vocab_size)
-        wide = logits.float() if logits.dtype.itemsize < 4 else logits
-        nats.append(F.cross_entropy(wide, target, reduction="none"))
-    return torch.cat(nats).double() / math.log(2)
+        nats.append(F.cross_entropy(upcast(logits), target, reduction="none"))
+    return torch.cat(nats).cpu().double() / math.log(2)
 
 
 def line_break(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -465,7 +465,7 @@ def _write_parquet(table: pd.DataFrame, states: np.ndarray, layers: list[int], p
 def _read(args: InstrumentArguments, model_class: type[Model]) -> tuple[list[str], Model, GPT1Tokenizer]:
     texts = read_texts(args.input_file, args.text_column, args)
     model, tokenizer = load_checkpoint(args.model, model_class, args.dtype)
-    model = optimize_for_inference(model.to("cuda" if torch.cuda.is_available() else "cpu"))
+    model = optimize_for_inference(model.to(device_for()))
     return texts, model, tokenizer
 
 

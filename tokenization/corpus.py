@@ -15,6 +15,8 @@ from .text_files import read_blocks
 logger = logging.getLogger(__name__)
 
 TEXTS = (".txt", ".text", ".md")
+# What the tokenizer reads as a line break; `str.splitlines` also breaks at a form feed, for one, which is a blank.
+LINE_BREAKS = re.compile("[\n\r\u2028\u2029]")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")  # owner/name, and a configuration after a colon
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
-from .corpus import read_paths
+from .corpus import LINE_BREAKS, read_paths
 from .markdown import code, literal
 from .table_files import TableArguments
 from .tokenization_gpt1 import GPT1Tokenizer
@@ -154,9 +154,10 @@ def _held_out_figures(tokenizer: GPT1Tokenizer, texts: Iterable[str]) -> dict:
     size = tokens = words = unknown = 0
     backend = tokenizer.backend_tokenizer
     for text in texts:
-        size += len(text.encode("utf-8", "replace"))
-        # line by line: the same ids as at once (a line break is a word of its own), and in parallel
-        for encoding in backend.encode_batch(text.splitlines(), add_special_tokens=False):
+        # Line by line, in parallel: the same ids as at once, but for the line breaks, which are words of their own.
+        lines = LINE_BREAKS.split(text)
+        size += sum(len(line.encode("utf-8", "replace")) for line in lines)
+        for encoding in backend.encode_batch(lines, add_special_tokens=False):
             tokens += len(encoding.ids)
             words += len(set(encoding.word_ids))
             unknown += encoding.ids.count(tokenizer.unk_token_id)

@@ -326,19 +326,26 @@ class LazyBatch(BatchEncoding):
 
     Args:
         data: the lists of the batch.
-        encode: makes the same batch with its encodings.
+        encode: makes the same batch with its encodings; None where there are none, as in a batch that is made of
+            another's items.
         tensor_type, n_sequences: as in [`BatchEncoding`].
     """
 
     _made: Sequence[Encoding] | None
 
-    def __init__(self, data: dict, encode: Callable[[], BatchEncoding], tensor_type: str | None, n_sequences: int):
+    def __init__(
+        self,
+        data: dict | None = None,
+        encode: Callable[[], BatchEncoding] | None = None,
+        tensor_type: str | None = None,
+        n_sequences: int | None = None,
+    ):
         self._encode = encode
         super().__init__(data, None, tensor_type, n_sequences=n_sequences)
 
     @property
     def _encodings(self) -> Sequence[Encoding] | None:
-        if self._made is None:
+        if self._made is None and self._encode is not None:
             self._made = self._encode().encodings
         return self._made
 
@@ -348,8 +355,8 @@ class LazyBatch(BatchEncoding):
 
     @property
     def is_fast(self) -> bool:
-        """True: it has encodings."""
-        return True
+        """Whether it has encodings."""
+        return self._encode is not None
 
     def __reduce__(self) -> tuple:
         """Copied and pickled, it is a `BatchEncoding` like any other."""

@@ -111,8 +111,9 @@ def measure(args: VariantArguments, name: str, variants: dict[str, Variant]) -> 
         for variant, prepare in variants.items():
             run = copy.copy(args)
             run.seed = seed
-            run.resume_from_checkpoint = True  # type: ignore[assignment]  # where it was interrupted
             run.output_dir = str(Path(args.output_dir, f"{name}-{args.task}-{variant}-{seed}".replace(" ", "-")))
+            begun: Any = Path(run.output_dir).is_dir() or None
+            run.resume_from_checkpoint = begun  # where it was interrupted
             findings.of(f"{variant}, seed {seed}", partial(_figure, run, prepare))
     return findings, {task: _by_variant(each["found"]) for task, each in findings.of_tasks().items()}
 

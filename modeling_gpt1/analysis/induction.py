@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from ..flags import GPT1_MINI, checkpoint
 from ..loading import load_checkpoint_model, load_config
 from ..modeling_gpt1 import GPT1ForCausalLM
+from ..processor import device_for
 from .findings import Findings, short_name
 
 
@@ -95,13 +96,7 @@ def _measure(name: str, args: Arguments) -> dict[str, Any]:
     if args.length > limit:
         raise ValueError(f"--length must be at most {limit} for {name}, got {args.length}")
     model = load_checkpoint_model(name, GPT1ForCausalLM, dtype="float32")
-    return measure(
-        model.to("cuda" if torch.cuda.is_available() else "cpu"),
-        args.length,
-        args.sequences,
-        args.batch_size,
-        args.seed,
-    )
+    return measure(model.to(device_for()), args.length, args.sequences, args.batch_size, args.seed)
 
 
 @torch.inference_mode()

@@ -19,16 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.metrics import matthews_corrcoef, roc_curve
 from transformers import PreTrainedTokenizerBase
 
 from tokenization.table_files import TableArguments, text_of
 
 from ..flags import GPT1_MINI, check_flags, checkpoint
-from ..loading import load_checkpoint, load_config
+from ..loading import load_checkpoint
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMultipleChoice
-from ..processor import optimize_for_inference
+from ..processor import device_for, optimize_for_inference
 from ..scoring import line_break, surprisals
 from ..training.data import Columns, Split, choices_of, complete_rows, find_columns
 from ..training.labels import Labels
@@ -166,9 +165,8 @@ def _draw(figure: Any, names: list[str], measured: dict[str, dict[str, Any]]) ->
 
 
 def _load(name: str) -> tuple[GPT1ForCausalLM, PreTrainedTokenizerBase]:
-    load_config(name)  # which says what is not there in a line
     model, tokenizer = load_checkpoint(name, GPT1ForCausalLM, "float32")
-    return optimize_for_inference(model.to("cuda" if torch.cuda.is_available() else "cpu")), tokenizer
+    return optimize_for_inference(model.to(device_for())), tokenizer
 
 
 # What is read, and the part of the text after it that is scored; several of an example to choose from

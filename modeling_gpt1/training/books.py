@@ -7,7 +7,6 @@ ever in memory.
 
 import hashlib
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 from pathlib import Path
@@ -22,7 +21,7 @@ from huggingface_hub import HfApi
 from tqdm import tqdm
 
 from tokenization import CorpusEncoder, GPT1Tokenizer
-from tokenization.corpus import files_of, hub_id, read_books
+from tokenization.corpus import LINE_BREAKS, files_of, hub_id, read_books
 from tokenization.table_files import TableArguments
 
 from .data import without_data_bars
@@ -32,9 +31,6 @@ logger = logging.getLogger(__name__)
 
 # A longer book is kept in parts, so that reading one into Arrow takes little memory.
 LONGEST_PART = 1 << 20  # tokens
-
-# What the tokenizer reads as a line break; `str.splitlines` also breaks at a form feed, for one, which is a blank.
-LINE_BREAK = re.compile("[\n\r\u2028\u2029]")
 
 _FEATURES = Features(
     {
@@ -136,7 +132,7 @@ def _encoded(
                 words += len(text.split())
                 before = len(ids)
                 # Line by line: the same ids as at once. A line break is a word, and empty lines are none.
-                for line in encode(LINE_BREAK.split(text)):
+                for line in encode(LINE_BREAKS.split(text)):
                     if line:
                         ids += line
                         ids.append(line_break)

@@ -1,9 +1,10 @@
 """From rows to encoded data sets: read a file, find the columns, check the rows, tokenize."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from os import PathLike
 from typing import Any
 
@@ -16,7 +17,7 @@ from datasets import (
     disable_progress_bars,
     enable_progress_bars,
 )
-from transformers import PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 from tokenization.table_files import BadRows, Table, TableArguments, open_table, text_of
 
@@ -57,7 +58,7 @@ class Split:
             feature = rows.features[column]
             if not isinstance(feature, ClassLabel):
                 return rows[column][:]
-            return [number if number is None else feature.int2str(number) for number in rows[column]]
+            return [None if number in (None, -1) else feature.int2str(number) for number in rows[column]]
 
         return cls({column: values(column) for column in rows.column_names}, name, range(1, len(rows) + 1))
 
@@ -176,7 +177,9 @@ def complete_rows(split: Split, columns: Columns) -> Split:
 
 def _missing(split: Split, columns: Columns, index: int) -> Iterator[str]:
     """What a row lacks."""
-    if len(split.columns) > 1 and all(values[index] == name for name, values in split.columns.items()):
+    cells = [(name, values[index]) for name, values in split.columns.items()]
+    # with the byte-order mark of the file that it began, it may be
+    if len(cells) > 1 and all(isinstance(cell, str) and cell.lstrip("\ufeff") == name for name, cell in cells):
         yield "the header again, as in files that were joined"
     labels = [(columns.label, "label")] if columns.label else []
     for column, kind in [*((column, "text") for column in columns.text), *labels]:
@@ -203,8 +206,10 @@ def _text(value: Any) -> str:
 def encode(split: Split, columns: Columns, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Dataset:
     """
     Tokenizes rows in the task format: `input_ids` and `attention_mask` (of each choice, for a multiple
-    choice), and `length` in tokens. It is done in memory, anew each time, so that it is never another file's.
+    choice), and `length` in tokens. What is written like a special token is text as any other. It is done in memory,
+    anew each time, so that it is never another file's.
     """
+    read: Callable[..., BatchEncoding] = partial(tokenizer.__call__, split_special_tokens=True)
     texts: dict[str, list[Any]] = {
         f"text {i}": list(map(_text, split.columns[column])) for i, column in enumerate(columns.text)
     }
@@ -215,12 +220,12 @@ def encode(split: Split, columns: Columns, tokenizer: PreTrainedTokenizerBase, m
     def encode_batch(batch: dict[str, list]) -> dict[str, list]:
         choices = batch.pop("choices", None)
         if choices is None:
-            encoded = dict(tokenizer(*batch.values(), truncation=True, max_length=max_length))
+            encoded = dict(read(*batch.values(), truncation=True, max_length=max_length))
             return encoded | {"length": [len(ids) for ids in encoded["input_ids"]]}
         encoded = {"input_ids": [], "attention_mask": [], "length": []}
         for parts, options in zip(zip(*batch.values(), strict=True), choices, strict=True):
-            context = _fit_context(parts, options, tokenizer, max_length)
-            rows_of = tokenizer([context] * len(options), options, truncation=True, max_length=max_length)
+            context = _fit_context(parts, options, read, max_length - tokenizer.num_special_tokens_to_add(pair=True))
+            rows_of = read([context] * len(options), options, truncation=True, max_length=max_length)
             encoded["input_ids"].append(rows_of["input_ids"])
             encoded["attention_mask"].append(rows_of["attention_mask"])
             encoded["length"].append(max(map(len, rows_of["input_ids"])))
@@ -263,19 +268,19 @@ def unknown_share(encoded: Dataset, tokenizer: PreTrainedTokenizerBase, name: st
 
 
 def _fit_context(
-    parts: tuple[str, ...], options: list[str], tokenizer: PreTrainedTokenizerBase, max_length: int
+    parts: tuple[str, ...], options: list[str], read: Callable[..., BatchEncoding], max_length: int
 ) -> str:
     """
     A multiple choice's context as one text (paper, section 3.3: document and question joined), its first part cut at
-    the end so that the rest and the longest answer fit. All choices get the same context.
+    the end so that the rest and the longest answer fit into `max_length` tokens. All choices get the same context.
     """
 
     def count(text: str) -> int:
-        return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(read(text, add_special_tokens=False)["input_ids"])
 
     document, rest = parts[0], " ".join(parts[1:])
-    room = max_length - tokenizer.num_special_tokens_to_add(pair=True) - count(rest) - max(map(count, options))
-    encoded = tokenizer(document, add_special_tokens=False, return_offsets_mapping=True)
+    room = max_length - count(rest) - max(map(count, options))
+    encoded = read(document, add_special_tokens=False, return_offsets_mapping=True)
     if len(encoded["input_ids"]) > max(room, 0):
         document = document[: encoded["offset_mapping"][room - 1][1]] if room > 0 else ""
     return " ".join(text for text in (document, rest) if text)

@@ -225,7 +225,8 @@ def finetune(
         "validation": task_args.validation_file,
         "test": task_args.test_file,
     }
-    splits = labelled_splits(task, read_splits(task, files, task_args.data_dir, task_args))
+    splits = read_splits(task, files, task_args.data_dir, task_args)
+    splits = labelled_splits(task, splits, task_args.label_column)
     if "train" not in splits:
         raise ValueError("there is no training data: give --train_file")
     columns = {

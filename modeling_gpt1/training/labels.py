@@ -66,16 +66,23 @@ class Labels:
         names (`list[str]`, *optional*): the classes in order; None for a regression or a multiple choice.
         regression (`bool`): whether a label is a number.
         first (`int`): what a numbered answer of a multiple choice counts from.
+        numbered (`Sequence[str]`, *optional*): the classes in the order of the numbers that stand for them in files.
     """
 
-    def __init__(self, names: list[str] | None, regression: bool = False, first: int = 0):
+    def __init__(
+        self,
+        names: list[str] | None,
+        regression: bool = False,
+        first: int = 0,
+        numbered: Sequence[str] | None = None,
+    ):
         self.names = names
         self.regression = regression
         self.first = first
         self._ids = {name: index for index, name in enumerate(names or ())}
         # Files and the Hub number the classes that others name; but where names hold numbers, a number is a name
         if names and not any(re.search(r"\d", name) for name in names):
-            self._ids |= {str(index): index for index in range(len(names))}
+            self._ids |= {str(index): self._ids[name] for index, name in enumerate(numbered or names)}
 
     @classmethod
     def of(
@@ -116,7 +123,7 @@ class Labels:
                 "start from a model without a task head"
             )
         if known:
-            return cls(known)
+            return cls(known, numbered=task.labels)
         if task.labels:
             return cls(list(task.labels))
         names = set(texts)

@@ -20,6 +20,8 @@ from sklearn.metrics import (
 )
 from transformers import EvalPrediction
 
+from tokenization.write_aside import new_file
+
 
 MOST_NAMED = 40  # classes that a picture has room to name
 
@@ -119,7 +121,8 @@ def class_report(
 def write_class_report(directory: Path, split: str, report: dict[str, Any]) -> None:
     """Writes a report as `SPLIT_report.json`, and its confusion matrix as a picture if matplotlib is installed."""
     text = json.dumps(report, indent=2, ensure_ascii=False)
-    (directory / f"{split}_report.json").write_text(text + "\n", encoding="utf-8")
+    with new_file(directory / f"{split}_report.json") as file:
+        file.write_text(text + "\n", encoding="utf-8")
     picture = directory / f"{split}_confusion_matrix.png"
     try:
         from matplotlib.figure import Figure

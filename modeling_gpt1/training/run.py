@@ -33,6 +33,8 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import OptimizerNames
 
+from tokenization.write_aside import new_file
+
 from ..flags import check_flags
 from ..loading import is_finite
 from ..processor import has_fast_bfloat16, reuse_freed_memory
@@ -151,14 +153,20 @@ def set_aside(owner: object, name: str, value: Any) -> Iterator[None]:
 
 @contextmanager
 def only_run(folder: str | os.PathLike) -> Iterator[None]:
-    """Raises `ValueError` if another run is at work in a folder. The lock is the folder's own, and ends with us."""
+    """
+    Raises `ValueError` if another run is at work in a folder. The lock is the folder's own, and ends with us; Windows
+    has none for folders.
+    """
+    if sys.platform == "win32":
+        yield
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        if sys.platform != "win32":
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"output_dir {folder} is in use: another run is at work there") from None
         yield
-    except BlockingIOError:
-        raise ValueError(f"output_dir {folder} is in use: another run is at work there") from None
     finally:
         os.close(descriptor)
 
@@ -166,7 +174,8 @@ def only_run(folder: str | os.PathLike) -> Iterator[None]:
 class StopOnSignal(TrainerCallback):
     """
     As a context: on SIGINT or SIGTERM, `Trainer` finishes the step it is in, saves a checkpoint and stops; a second
-    one stops at once. Python delivers signals to the main thread alone; in another one nothing is changed.
+    one stops at once. Several processes stop after the same step, the next that is logged, whichever of them had the
+    signal. Python delivers signals to the main thread alone; in another one nothing is changed.
 
     Attributes:
         interrupted (`bool`): whether that happened.
@@ -174,6 +183,7 @@ class StopOnSignal(TrainerCallback):
 
     def __init__(self) -> None:
         self.interrupted = False
+        self._signalled = False
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopOnSignal":
@@ -187,16 +197,30 @@ class StopOnSignal(TrainerCallback):
             signal.signal(which, handler if handler is not None else signal.SIG_DFL)
 
     def _handle(self, signum: int, frame: Any) -> None:
-        self.interrupted = True
+        self._signalled = True
         self.__exit__()
+
+    def _ask(self, args: TrainingArguments) -> None:
+        anywhere: Any = self._signalled
+        if args.world_size > 1:
+            anywhere = gather(torch.tensor([self._signalled], device=args.device)).any()
+        self.interrupted = self.interrupted or bool(anywhere)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        if args.world_size > 1 and state.global_step % state.logging_steps:
+            return  # they wait for each other when they log
+        self._ask(args)
         if self.interrupted:
             control.should_save = True
             control.should_evaluate = False
             control.should_training_stop = True
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._ask(args)
 
 
 class LossOfRun(TrainerCallback, ExportableState):
@@ -367,7 +391,8 @@ def train(trainer: RunTrainer) -> dict[str, float]:
     Raises:
         FloatingPointError: a loss or a weight that is not finite; the last checkpoint is a good one.
         KeyboardInterrupt: stopped by SIGINT or SIGTERM; a checkpoint to resume from is saved.
-        ValueError: another run is at work in the same folder, or there is no whole batch and none else is wanted.
+        ValueError: another run is at work in the same folder, there is no whole batch and none else is wanted, or a
+            checkpoint to resume from was saved without the optimizer's state.
     """
     args = trainer.args
     examples: Any = trainer.train_dataset
@@ -379,6 +404,11 @@ def train(trainer: RunTrainer) -> dict[str, float]:
         resume = last_complete_checkpoint(args.output_dir)
         if resume is None and args.process_index == 0:
             logger.warning("no checkpoint to resume from in %s: training begins anew", args.output_dir)
+    if resume and not trainer.is_deepspeed_enabled and not Path(resume, "scheduler.pt").is_file():
+        raise ValueError(
+            f"{resume} holds a model alone (--save_only_model True), and no run can go on without its optimizer's "
+            "state: begin anew, or from it as --model"
+        )
     os.makedirs(args.output_dir, exist_ok=True)
     if args.device.type == "cpu":
         reuse_freed_memory()
@@ -419,4 +449,5 @@ def save_facts(trainer: RunTrainer, **facts: Any) -> None:
     if trainer.is_world_process_zero():
         path = Path(trainer.args.output_dir, FACTS)
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        path.write_text(json.dumps(known | facts, indent=2) + "\n", encoding="utf-8")
+        with new_file(path) as file:
+            file.write_text(json.dumps(known | facts, indent=2) + "\n", encoding="utf-8")

@@ -25,10 +25,13 @@ def finetune_seeds(task_args: TaskArguments, training_args: FinetuningArguments)
         `list[FinetuningArguments]`: those of each run.
 
     Raises:
-        ValueError: no seed, or a push of what are several models; and what [`finetune`] raises.
+        ValueError: no seed, a push of what are several models, or one run's checkpoint for all of them; and what
+            [`finetune`] raises.
     """
     if task_args.seeds < 1:
         raise ValueError(f"--seeds must be at least 1, got {task_args.seeds}")
+    if isinstance(training_args.resume_from_checkpoint, str) and task_args.seeds > 1:
+        raise ValueError("--seeds goes on with --resume_from_checkpoint True: a checkpoint is one run's")
     if training_args.push_to_hub:
         raise ValueError("--push_to_hub is for one model, and --seeds makes several: push one of them by `gpt1 push`")
     training_args.check_output_dir()
@@ -36,6 +39,8 @@ def finetune_seeds(task_args: TaskArguments, training_args: FinetuningArguments)
     for seed in range(training_args.seed, training_args.seed + task_args.seeds):
         run = copy.copy(training_args)
         run.seed, run.output_dir = seed, str(Path(training_args.output_dir, f"seed-{seed}"))
+        if not Path(run.output_dir).is_dir():
+            run.resume_from_checkpoint = None  # to resume is for those that were begun
         done = Path(run.output_dir, RESULTS)
         results.append(json.loads(done.read_text(encoding="utf-8")) if done.is_file() else finetune(task_args, run))
         runs.append(run)

@@ -208,9 +208,10 @@ def _each_row(value: dict[str, Any], release: Release, path: Path) -> Iterator[d
         yield shared | name | dict(zip(lists, row, strict=True))
 
 
-def labelled_splits(task: Task, splits: dict[str, Split]) -> dict[str, Split]:
+def labelled_splits(task: Task, splits: dict[str, Split], label_column: str | None = None) -> dict[str, Split]:
     """
-    The splits that have labels, without the rows that an official file marks as having none.
+    The splits that have labels, in `label_column` or the task's own, without the rows that an official file marks as
+    having none.
 
     What is left out is said in one line for each file; a test split may have no label at all.
     """
@@ -218,7 +219,8 @@ def labelled_splits(task: Task, splits: dict[str, Split]) -> dict[str, Split]:
         return splits
     kept = {}
     for name, split in splits.items():
-        column = next((column for column in task.label_columns if column in split.columns), None)
+        columns = (label_column,) if label_column else task.label_columns
+        column = next((column for column in columns if column in split.columns), None)
         labels = split.columns[column] if column is not None else [None] * len(split)
         rows = [index for index, label in enumerate(labels) if label not in task.release.no_label]
         if name.startswith("test") and (column is None or not rows):

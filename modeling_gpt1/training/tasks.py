@@ -214,7 +214,8 @@ TASKS: dict[str, Task] = {
                 "validation_mismatched": _mnli("dev_mismatched"),
                 "test": _mnli("test_matched"),
                 "test_mismatched": _mnli("test_mismatched"),
-                "test_diagnostic": ("**/AX.tsv", "**/diagnostic.tsv"),
+                # where GLUE has them, not anywhere below: predictions have these names as well
+                "test_diagnostic": ("AX/AX.tsv", "diagnostic/diagnostic.tsv", "MNLI/diagnostic.tsv", "AX.tsv"),
             },
             sign="gold_label",
             predictions={"test": "MNLI-m.tsv", "test_mismatched": "MNLI-mm.tsv", "test_diagnostic": "AX.tsv"},

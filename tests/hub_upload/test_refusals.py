@@ -1,5 +1,7 @@
 """What must not be published is named and refused; what training leaves is neither sent nor in the way."""
 
+import os
+
 import pytest
 
 from hub_upload.refusals import refuse, refuse_size, scrub, size_in_bytes
@@ -76,6 +78,16 @@ def test_the_logins_own_token_is_found_whatever_its_form(folder):
     assert "xxx" not in str(refused.value)
 
 
+def test_names_are_looked_through(folder):
+    (folder / "my-own-secret").touch()
+    with pytest.raises(ValueError, match="token") as refused:
+        refuse(folder, "my-own-secret")
+    assert "my-own-secret" not in str(refused.value)
+    (folder / "my-own-secret").unlink()
+    (folder / os.fsdecode(b"caf\xe9.md")).touch()
+    refuse(folder, "my-own-secret")
+
+
 def test_links(folder, tmp_path):
     (folder / "again.json").symlink_to("config.json")
     refuse(folder)
@@ -104,7 +116,7 @@ def test_sizes():
     with pytest.raises(ValueError, match=r"1.1 kB to send, more than max_size 1.0 kB; the largest is a, 600 B"):
         refuse_size(files, "1KB")
     assert [size_in_bytes(size) for size in ("5GB", "2MiB", "7", 8, "1_000")] == [5 * 10**9, 2**21, 7, 8, 1000]
-    for size in ("much", "5XB", "-1", ""):
+    for size in ("much", "5XB", "-1", "", "_5", "5_"):
         with pytest.raises(ValueError, match="max_size"):
             size_in_bytes(size)
 

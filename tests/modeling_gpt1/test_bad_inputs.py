@@ -48,6 +48,7 @@ BAD = [
     ("a quotation that does not end", "data.csv", 'text,label\n"a,pos\nb,neg\n', CLASSIFY, "a quotation mark is not closed"),
     ("a line break in quotation marks and a short row", "data.tsv", 'text\tlabel\n"a\nb"\tpos\nc\n', CLASSIFY, "row 3: 1 field"),
     ("joined files", "data.csv", GOOD + GOOD, CLASSIFY, "row 6: the header again"),
+    ("joined files with their marks", "data.csv", GOOD + "\ufeff" + GOOD, CLASSIFY, "row 6: the header again"),
     ("two columns of one name", "data.csv", "text,label,text\na,b,c\n", CLASSIFY, "two columns are called 'text'"),
     ("Windows' encoding", "data.csv", "text,label\ncafé,b\n".encode("cp1252"), CLASSIFY, "at byte 14; likely cp1252: give --encoding"),
     ("UTF-16 without a mark", "data.csv", GOOD.encode("utf-16-le"), CLASSIFY, "likely utf-16-le"),

@@ -35,6 +35,7 @@ from modeling_gpt1.cli import COMMANDS, _recorded, main
 from modeling_gpt1.inference import GenerateArguments, PredictArguments, Predictor, batches_of_like_length
 from modeling_gpt1.processor import compute_dtype
 from modeling_gpt1.training import finetune as finetuning
+from modeling_gpt1.training.data import Columns, Split, encode
 from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments
 from modeling_gpt1.training.finetune import finetune as finetune_function
 from modeling_gpt1.training.pretrain import CorpusArguments
@@ -137,6 +138,36 @@ def test_a_compiled_fine_tuning_takes_texts_of_any_length(tmp_path):
     assert finetune("classification", data, tmp_path / "model", *flags, "--torch_compile_backend", "eager") == 0
     results = json.loads((tmp_path / "model" / "all_results.json").read_text())
     assert 0 < results["train_loss"] < 20
+
+
+@pytest.mark.parametrize("kind", ROWS)
+def test_predict_knows_the_columns_of_every_task_of_a_head(trained, kind):
+    predictor = Predictor(str(trained[kind][0]))
+    for task in (task for task in TASKS.values() if task.head is CLASSES[kind]):
+        text, choices = task.text_columns[0], task.choice_columns[0] if task.choice_columns else ()
+        found = predictor.find_columns(Split(dict.fromkeys(text + choices, ["x"]), "a file", [1]))
+        assert (found.text, found.choices) == (text, choices)
+
+
+def test_what_is_written_like_a_special_token_is_text(trained, tmp_path):
+    """Else a row could end itself, or divide a pair."""
+    directory, _ = trained["similarity"]
+    tokenizer = GPT1Tokenizer.from_pretrained(directory)
+    columns = {"sentence1": ["a _delimiter_ b"], "sentence2": ["c _classify_"]}
+    (ids,) = encode(Split(columns, "a file", [1]), Columns(("sentence1", "sentence2"), None), tokenizer, 64)[
+        "input_ids"
+    ]
+    assert ids == tokenizer("a _delimiter_ b", "c _classify_", split_special_tokens=True).input_ids
+    assert ids.count(tokenizer.sep_token_id) == ids.count(tokenizer.cls_token_id) == 1
+
+
+def test_a_test_file_has_its_labels_where_the_flag_says(tmp_path):
+    """Also for a task whose official files have them elsewhere."""
+    rows = [{"sentence": row["text"], "gold": "10"[row["label"] == "bad"]} for row in ROWS["classification"]]
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    flags = ("--label_column", "gold", "--test_file", data, "--max_steps", "1")
+    assert finetune("sst2", data, tmp_path / "model", *flags) == 0
+    assert "test_accuracy" in json.loads((tmp_path / "model/all_results.json").read_text())
 
 
 @pytest.mark.parametrize("task", ROWS)

@@ -7,7 +7,7 @@ import torch
 import transformers
 from transformers import OpenAIGPTConfig, OpenAIGPTDoubleHeadsModel
 
-from modeling_gpt1 import GPT1DoubleHeadsModel, GPT1ForCausalLM, GPT1ForMultipleChoice, GPT1Model
+from modeling_gpt1 import GPT1_MINI, GPT1DoubleHeadsModel, GPT1ForCausalLM, GPT1ForMultipleChoice, GPT1Model
 from modeling_gpt1.convert import to_openai_gpt
 from modeling_gpt1.openai_gpt import from_openai_gpt
 from tokenization import GPT1Tokenizer
@@ -109,9 +109,16 @@ def test_its_checkpoint_serves_as_language_model_and_as_choice(tiny_config, spre
     assert not info["missing_keys"]
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["GPT1DoubleHeadsModel"]
     assert type(transformers.AutoModelForPreTraining.from_pretrained(tmp_path)) is GPT1DoubleHeadsModel
+    assert type(transformers.AutoModelForPreTraining.from_pretrained(GPT1_MINI)) is GPT1ForCausalLM
     peer = to_openai_gpt(model).double().eval()
     assert isinstance(peer, OpenAIGPTDoubleHeadsModel)
     agree("double heads in openai-gpt", peer(ids).mc_logits, outputs.mc_logits)
+
+
+def test_an_output_layer_of_its_own_goes_along(tiny_config, spread, agree):
+    model = spread(GPT1DoubleHeadsModel(tiny_config(tie_word_embeddings=False))).double().eval()
+    ids = torch.randint(1, 96, (2, 3, 8))
+    agree("untied double heads", to_openai_gpt(model).double().eval()(ids).logits, model(ids).logits)
 
 
 def test_dialogue_code_runs_after_a_change_of_its_import(tmp_path):

@@ -34,6 +34,12 @@ def build(tiny_config, spread):
     return build
 
 
+def test_a_vocabulary_that_was_made_smaller_generates(build):
+    model = build()
+    model.resize_token_embeddings(50)
+    assert model.generate(torch.randint(50, (1, 3)), max_new_tokens=3).max() < 50
+
+
 def encoded_anew_at_every_step(model, ids, mask, new_tokens, keep):
     """Greedy tokens without any cache: the text since the last time that it did not fit."""
     start = 0

@@ -462,3 +462,11 @@ def test_a_search_for_overflow_goes_through(head, head_class, implementation):
     if head_class in (GPT1ForMultipleChoice, GPT1DoubleHeadsModel):
         ids = ids[None]
     model(ids, attention_mask=(ids != PAD).long())
+
+
+@pytest.mark.parametrize("head_class", HEADS)
+def test_a_mask_of_what_each_token_sees_is_refused(head, head_class):
+    ids = torch.randint(1, 90, (2, 3, 8) if head_class is GPT1ForMultipleChoice else (2, 8))
+    mask = torch.ones(*ids.shape[:-1], 1, 8, 8, dtype=torch.bool).tril()
+    with pytest.raises(ValueError, match=f"takes an attention_mask of {ids.ndim} dimensions"):
+        head(head_class)(ids, attention_mask=mask)

@@ -231,6 +231,13 @@ def test_a_mistyped_directory_is_said_in_one_sentence(there, tmp_path, monkeypat
     assert ("Hub" in said) is not there
 
 
+def test_a_damaged_configuration_is_not_said_to_be_missing(tmp_path, capsys):
+    (tmp_path / "config.json").write_text("{")
+    assert main(["predict", "--model", str(tmp_path), "--text", "a"]) == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "is not a valid JSON file" in said and "Hub" not in said and "no such directory" not in said
+
+
 if __name__ == "__main__":
     HELP.mkdir(exist_ok=True)
     for name in KEPT:

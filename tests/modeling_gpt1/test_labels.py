@@ -97,6 +97,20 @@ def test_a_position_stands_for_a_name_that_is_no_number(names, value, number):
         Labels(names).numbers(split, COLUMNS)
 
 
+@pytest.mark.parametrize("known", [None, ["contradiction", "entailment", "neutral"]])
+def test_numbers_are_the_tasks_whatever_the_models_order(known):
+    split = split_of(["0", "2", "1"])
+    labels = Labels.of(TASKS["mnli"], split, "label", known=known)
+    names = [labels.names[number] for number in labels.numbers(split, COLUMNS)[1]]
+    assert names == ["entailment", "contradiction", "neutral"]
+
+
+def test_a_class_that_is_not_known_is_none():
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["a", "b"])})
+    rows = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [-1, 1]}, features=features)
+    assert Split.of(rows, "the test split").columns["label"] == [None, "b"]
+
+
 def test_classes_that_a_data_set_numbers_go_by_their_names():
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["equivalent", "not_equivalent"])}

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from transformers import Trainer, TrainingArguments
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
-from modeling_gpt1.losses_gpt1 import LogitsOnDemand, TokenLoss, softmax_loss_, token_loss
+from modeling_gpt1.losses_gpt1 import LogitsOnDemand, TokenLoss, loss_and_logits, softmax_loss_, token_loss
 
 
 def rows_of(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -113,6 +113,46 @@ def test_logits_of_a_training_step_come_when_they_are_asked_for(tiny_config, spr
     )
     torch.testing.assert_close(*gradients)
     assert len(calls) == 1
+
+
+def test_float16_keeps_the_gradients_of_small_weights():
+    """`GradScaler` scales the loss against their underflow: what is small before `backward` has to outlive that."""
+    states, weight, targets, _ = rows_of(200, torch.float16)
+    token_weights = torch.full((200,), 1 / 131_072)
+    gradients = torch.autograd.grad(2**16 * TokenLoss.apply(states, weight, targets, token_weights), (states, weight))
+    exact = [tensor.detach().double().requires_grad_() for tensor in (states, weight)]
+    expected = (F.cross_entropy(exact[0] @ exact[1].T, targets, reduction="none") * token_weights).sum()
+    for got, want in zip(gradients, torch.autograd.grad(2**16 * expected, exact), strict=True):
+        assert (got - want).norm() < 2e-3 * want.norm()
+
+
+def test_logits_are_not_those_of_later_weights(tiny_config):
+    model = GPT1ForCausalLM(tiny_config()).train()
+    ids = torch.randint(90, (2, 11))
+    output = model(ids, labels=ids)
+    output.loss.backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    with pytest.raises(RuntimeError, match="ask before the optimizer's step, or pass skip_logits=False"):
+        _ = output.logits
+
+
+def test_targets_may_lie_on_another_device():
+    """As with a model whose last layers are on a second GPU; the meta device refuses what lies elsewhere, too."""
+    head, states = torch.nn.Linear(16, 90).to("meta"), torch.zeros(2, 5, 16, device="meta")
+    targets, count = torch.zeros(2, 5).long(), torch.tensor(10)
+    loss, _ = loss_and_logits(head, states, targets, count, skip_logits=False)
+    assert loss.device.type == "meta"
+
+
+@pytest.mark.parametrize("padding", [0, 3])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_is_neither_told_nor_told_from(tiny_config, spread, padding, side):
+    model = spread(GPT1ForCausalLM(tiny_config())).double()
+    ids = torch.randint(1, 90, (2, 9))
+    mask = torch.ones_like(ids)
+    mask[:, slice(0, padding) if side == "left" else slice(9 - padding, None)] = 0
+    real = ids[mask.bool()].view(2, -1)
+    torch.testing.assert_close(model(ids, mask, labels=ids).loss, model(real, labels=real).loss)
 
 
 @pytest.mark.parametrize("model_class", [GPT1ForCausalLM, GPT1ForMaskedLM])

@@ -298,6 +298,25 @@ def test_a_ready_mask_may_be_of_truth_values(model):
         torch.testing.assert_close(model(ids, ready, use_cache=False).logits, expected)
 
 
+def test_a_trace_sees_the_padding_of_other_inputs(model):
+    ids, mask = torch.randint(1, 90, (1, 8)), torch.ones(1, 8, dtype=torch.long)
+    model.requires_grad_(False)  # the trace holds its weights as constants
+    traced = torch.jit.trace(lambda ids, mask: model(ids, attention_mask=mask).logits, (ids, mask))
+    mask[:, :3] = 0
+    torch.testing.assert_close(traced(ids, mask)[:, 3:], model(ids, attention_mask=mask).logits[:, 3:])
+
+
+@pytest.mark.parametrize("use_cache", [False, True])
+def test_positions_beside_a_mask_divide_no_row(model, use_cache):
+    """Without a mask, positions that begin anew are those of packed texts; a mask tells what is seen."""
+    ids, positions = torch.randint(1, 90, (1, 8)), torch.tensor([[3, 1, 4, 0, 5, 9, 2, 6]])
+    causal = torch.ones(1, 1, 8, 8, dtype=torch.bool).tril()
+    expected = model(ids, attention_mask=causal, position_ids=positions, use_cache=False).logits
+    mask = torch.ones_like(ids)
+    got = model(ids, attention_mask=mask, position_ids=positions, use_cache=use_cache).logits
+    torch.testing.assert_close(got, expected)
+
+
 @pytest.mark.parametrize("use_cache", [False, True])
 def test_gradient_checkpointing_gives_the_same_gradients(model, use_cache):
     """Also where a cache is asked for, to which a step that is run twice would add twice."""

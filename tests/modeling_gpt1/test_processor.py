@@ -14,9 +14,9 @@ from modeling_gpt1.processor import (
     ONE_ROW_LAYOUTS,
     Int8Linear,
     PackedLinear,
-    can_pack,
     compute_dtype,
     has_fast_bfloat16,
+    has_packed_layout,
     one_row_layout,
 )
 
@@ -59,7 +59,7 @@ def test_optimized_logits_are_the_same(build, saved, dtype, rows):
 @pytest.mark.parametrize("layout", ONE_ROW_LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_single_row_has_one_product_in_every_layout(dtype, layout):
-    if not can_pack(dtype):
+    if not has_packed_layout(dtype):
         pytest.skip(f"oneDNN has no layout for {dtype} on this processor")
     assert one_row_layout(dtype) in ONE_ROW_LAYOUTS
     states, weight, bias = torch.randn(1, 1, 48), torch.randn(80, 48), torch.randn(80)
@@ -72,7 +72,7 @@ def test_a_single_row_has_one_product_in_every_layout(dtype, layout):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_layout_replaces_every_linear_layer_and_keeps_its_weight(build, dtype):
-    if not can_pack(dtype):
+    if not has_packed_layout(dtype):
         pytest.skip(f"oneDNN has no layout for {dtype} on this processor")
     plain, model = build(dtype), optimize_for_inference(build(dtype), str(dtype).removeprefix("torch."))
     packed = {name: module for name, module in model.named_modules() if isinstance(module, PackedLinear)}

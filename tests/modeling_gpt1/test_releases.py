@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
@@ -421,6 +422,9 @@ def test_one_command_fine_tunes_and_one_predicts(release, tiny, tmp_path, capfd,
     assert first == header and [line.split("\t")[0] for line in lines] == ids
     predictions = [line.split("\t")[1] for line in lines]
     assert set(predictions) <= allowed if allowed else [float(prediction) for prediction in predictions]
+    splits = read_splits(TASKS[task], {}, str(folder)).keys()
+    shutil.copytree(folder_of_predictions, folder / "predictions")  # below the data, where they are not taken for data
+    assert read_splits(TASKS[task], {}, str(folder)).keys() == splits
     wanted = set(TASKS[task].release.predictions.values()) - ({"AX.tsv"} if name == "mnli" else set())  # GLUE's alone
     assert {path.name for path in folder_of_predictions.iterdir()} == wanted | (
         {"submission.zip"} if header.startswith("index") else set()

@@ -133,8 +133,44 @@ def test_another_models_checkpoint_is_not_resumed_from(flags, tmp_path, capfd):
     other = GPT1Config(hidden_size=12, num_hidden_layers=1, num_attention_heads=1)
     GPT1ForSequenceClassification(other).save_pretrained(checkpoint)
     TrainerState().save_to_json(str(checkpoint / "trainer_state.json"))
+    (checkpoint / "scheduler.pt").touch()
     assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 1
     assert f"{checkpoint} is of another model's sizes" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_a_model_alone_is_not_resumed_from(flags, tmp_path, capfd):
+    assert main(["finetune", *flags, "--save_only_model", "True"]) == 0
+    assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 1
+    said = capfd.readouterr().err.splitlines()[-1]
+    assert f"{tmp_path / 'out' / 'checkpoint-6'} holds a model alone (--save_only_model True)" in said
+
+
+def test_one_checkpoint_is_not_that_of_several_seeds(flags, tmp_path, capfd):
+    assert main(["finetune", *flags]) == 0
+    again = ["finetune", *flags, "--output_dir", str(tmp_path / "seeds"), "--seeds", "2"]
+    assert main([*again, "--resume_from_checkpoint", str(tmp_path / "out/checkpoint-2")]) == 1
+    assert "a checkpoint is one run's" in capfd.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "seeds").exists()
+
+
+def test_an_error_of_the_run_is_not_taken_for_another_run(tmp_path):
+    with pytest.raises(BlockingIOError), only_run(tmp_path):
+        raise BlockingIOError("write could not complete without blocking")
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(flags, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        PROGRAM.replace("state.global_step == 2", "state.global_step == 1 and args.process_index == 1").replace(
+            '("SIGINT", "SIGTERM")', '("SIGINT",)'
+        )
+    )
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(program), "finetune", *flags]
+    command = [sys.executable, "-m", *launch, "--logging_steps", "3"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert [line for line in done.stdout.splitlines() if line.isdigit()] == ["130", "130"], done.stderr
+    assert (tmp_path / "SIGINT/checkpoint-3/trainer_state.json").is_file()
+    assert not (tmp_path / "SIGINT/checkpoint-4").exists()
 
 
 @pytest.mark.parametrize("said, message", [("False", "holds another run"), ("nowhere", "no checkpoint at nowhere")])

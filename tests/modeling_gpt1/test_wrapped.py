@@ -191,8 +191,9 @@ def one_process(tmp_path):
 
 
 @pytest.mark.parametrize("model_class", MODELS)
+@pytest.mark.parametrize("reshard", [None, True], ids=["", "resharded"])
 @pytest.mark.parametrize("apart", [False, True], ids=["root", "embedding apart"])
-def test_sharded_parameters(build, one_process, model_class, apart):
+def test_sharded_parameters(build, one_process, model_class, apart, reshard):
     """FSDP2: the layers, and the embedding or not, are sharded by themselves, the rest with the whole."""
     model = build(model_class, num_labels=2)
     sharded = copy.deepcopy(model)
@@ -203,7 +204,10 @@ def test_sharded_parameters(build, one_process, model_class, apart):
         if model_class in LANGUAGE_MODELS:  # tied: sharded together
             together.append(sharded.lm_head)
         fully_shard(together if len(together) > 1 else together[0], mesh=one_process)
-    fully_shard(sharded, mesh=one_process)
+    fully_shard(sharded, mesh=one_process, reshard_after_forward=reshard)
+    if model_class in LANGUAGE_MODELS:
+        expected = model(**batch_for(model_class), skip_logits=False).logits
+        torch.testing.assert_close(sharded(**batch_for(model_class)).logits, expected)
     losses = []
     for each in (model, sharded):
         loss = loss_of(each, model_class)

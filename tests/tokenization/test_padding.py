@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import pytest
+from accelerate.utils.operations import concatenate, slice_tensors
 from transformers import BatchEncoding, PreTrainedTokenizerFast
 
 from tokenization import GPT1Tokenizer
@@ -144,6 +145,15 @@ def test_encodings_are_of_the_texts_of_the_call(tokenizer):
     batch = tokenizer(texts, pairs)
     texts[0] = pairs[0] = "entirely different words"
     assert batch.tokens(0) == ["a</w>", "b</w>", "d</w>"] == tokenizer.convert_ids_to_tokens(batch.input_ids[0])
+
+
+def test_a_batch_may_be_made_of_anothers_items(tokenizer):
+    """As `accelerate` makes those of its processes."""
+    batch = tokenizer(["a b c", "d e f"], padding=True, return_tensors="pt")
+    first = slice_tensors(batch, slice(0, 1))
+    assert first["input_ids"].tolist() == batch.input_ids[:1].tolist() and not first.is_fast
+    assert concatenate([batch, batch])["input_ids"].shape == (4, 3)
+    assert (batch | {"labels": [0, 1]})["labels"] == [0, 1]
 
 
 def test_copies_are_whole(tokenizer):
