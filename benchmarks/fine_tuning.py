@@ -17,6 +17,7 @@ from pathlib import Path
 
 from measure import RESULTS, machine
 
+from modeling_gpt1.processor import device_for
 from modeling_gpt1.training.finetune import recipe
 
 
@@ -71,8 +72,8 @@ def main() -> None:
             for start in (args.config, "gpt1-mini")
             if start
         }
-        row = {"machine": machine("cpu"), "metric": metric, "floor": floor, "settings": recipe(task), "flags": more}
-        row |= {"seeds": args.seeds, "figures": figures}
+        row = {"machine": machine(device_for()), "metric": metric, "floor": floor, "settings": recipe(task)}
+        row |= {"flags": more, "seeds": args.seeds, "figures": figures}
         print(name, metric, figures, flush=True)
         results = json.loads(FILE.read_text(encoding="utf-8"))
         FILE.write_text(json.dumps(results | {name: row}, indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +21,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from modeling_gpt1.training import FACTS
 from tokenization.markdown import block, code, literal, one_line, text
+from tokenization.pictures import new_figure, save_figure
 from tokenization.write_aside import new_file
 
 
@@ -308,13 +308,10 @@ def draw_curve(state: Path, picture: Path) -> str | None:
     points = {key: [(entry["step"], entry[key]) for entry in log if key in entry] for key, _, _ in curves}
     if not any(len(curve) > 1 for curve in points.values()):
         return None
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print(f"no {picture.name} for the card: matplotlib draws it, `pip install gpt1[plots]`", file=sys.stderr)
-        return None
     panels = 2 if points["lm_loss"] else 1
-    figure = Figure(figsize=(7, 2 + 2 * panels), layout="constrained")
+    figure = new_figure(picture.name, figsize=(7, 2 + 2 * panels))
+    if figure is None:
+        return None
     axes = figure.subplots(panels, sharex=True, squeeze=False)[:, 0]
     for key, label, panel in curves:
         if curve := points[key]:
@@ -324,8 +321,7 @@ def draw_curve(state: Path, picture: Path) -> str | None:
         panel.grid(alpha=0.3)
         panel.legend()
     axes[-1].set(xlabel="step")
-    # Without matplotlib's version in it the same log gives the same bytes, and no new commit
-    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    save_figure(figure, picture)  # the same log gives the same bytes, and no new commit
     return picture.name
 
 

@@ -1,7 +1,6 @@
 """A tokenizer learned and reported, as `gpt1 train-tokenizer` does: its folder, with figures, a picture and a card."""
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from os import PathLike
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from .corpus import LINE_BREAKS, read_paths
 from .markdown import code, literal
+from .pictures import new_figure, save_figure
 from .table_files import TableArguments
 from .tokenization_gpt1 import GPT1Tokenizer
 from .train import WORD_END, LearnedBPE, learn
@@ -106,8 +106,7 @@ def train_tokenizer(
         content = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
         (folder / "report.json").write_text(content, encoding="utf-8")
         write_card(folder, report, ", ".join(code(Path(path).name) for path in paths), command)
-        if not draw(folder / "report.png", learned.words, tokenizer.get_vocab()):
-            print("report.png is not drawn: matplotlib is not installed (pip install gpt1[plots])", file=sys.stderr)
+        draw(folder / "report.png", learned.words, tokenizer.get_vocab())
     return report
 
 
@@ -192,15 +191,11 @@ def write_card(folder: Path, report: dict, corpus: str, command: str) -> None:
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
-def draw(file: Path, words: Counter[str], vocab: dict[str, int]) -> bool:
-    """A picture of two panels, words by rank: how often each occurs, and what share of the text the first cover.
-
-    Returns False, and draws nothing, where matplotlib is missing.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
+def draw(file: Path, words: Counter[str], vocab: dict[str, int]) -> None:
+    """A picture of two panels, words by rank: how often each occurs, and what share of the text the first cover."""
+    figure = new_figure(file.name, figsize=(10, 4))
+    if figure is None:
+        return
     ranked = words.most_common()
     counts = [count for _, count in ranked]
     total = sum(counts)
@@ -212,7 +207,6 @@ def draw(file: Path, words: Counter[str], vocab: dict[str, int]) -> bool:
         whole_words.append(100 * whole / total)
     ranks = range(1, len(counts) + 1)
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.loglog(ranks, counts, color="#1f4e79")
     left.set(title="Rank and frequency", xlabel="rank of the word", ylabel="occurrences")
@@ -223,5 +217,4 @@ def draw(file: Path, words: Counter[str], vocab: dict[str, int]) -> bool:
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.3)
-    figure.savefig(file, dpi=100)
-    return True
+    save_figure(figure, file)

@@ -2,11 +2,11 @@
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from tokenization.pictures import new_figure, save_figure
 from tokenization.write_aside import new_file
 
 
@@ -64,15 +64,11 @@ class Findings:
 
     def picture(self, draw: Callable[[Any], None]) -> None:
         """Lets `draw` fill a matplotlib `Figure`, and writes it to `NAME.png`, if there is matplotlib."""
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            print(f"no {self.name}.png: matplotlib draws it, `pip install gpt1[plots]`", file=sys.stderr)
-            return
-        figure = Figure(layout="constrained")
-        draw(figure)
-        with new_file(self.folder / f"{self.name}.png") as file:
-            figure.savefig(file, dpi=120, metadata={"Software": None})
+        picture = self.folder / f"{self.name}.png"
+        figure = new_figure(picture.name)
+        if figure is not None:
+            draw(figure)
+            save_figure(figure, picture)
 
 
 def short_name(model: str) -> str:

@@ -1,7 +1,6 @@
 """The tasks' metrics, in the form of an `evaluate` metric that needs no network, and a report class by class."""
 
 import json
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from sklearn.metrics import (
 )
 from transformers import EvalPrediction
 
+from tokenization.pictures import new_figure, save_figure
 from tokenization.write_aside import new_file
 
 
@@ -124,15 +124,12 @@ def write_class_report(directory: Path, split: str, report: dict[str, Any]) -> N
     with new_file(directory / f"{split}_report.json") as file:
         file.write_text(text + "\n", encoding="utf-8")
     picture = directory / f"{split}_confusion_matrix.png"
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        print(f"no {picture.name}: matplotlib draws it, `pip install gpt1[plots]`", file=sys.stderr)
-        return
     names = report["confusion_matrix"]["classes"]
     matrix = np.asarray(report["confusion_matrix"]["true_by_predicted"])
     size = min(12.0, 3.0 + 0.5 * len(names))
-    figure = Figure(figsize=(size + 1, size), layout="constrained")
+    figure = new_figure(picture.name, figsize=(size + 1, size))
+    if figure is None:
+        return
     axes = figure.subplots()
     # Coloured by recall, so that a rare class shows as a frequent one does
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
@@ -145,4 +142,4 @@ def write_class_report(directory: Path, split: str, report: dict[str, Any]) -> N
         for (row, column), count in np.ndenumerate(matrix):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{count:,}", ha="center", va="center", color=color)
-    figure.savefig(picture, dpi=120, metadata={"Software": None})
+    save_figure(figure, picture)
