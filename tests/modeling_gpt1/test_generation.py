@@ -162,6 +162,16 @@ def test_a_new_token_does_not_move_the_cache():
     assert (layer.keys.data_ptr(), layer.values.data_ptr()) == before
 
 
+@pytest.mark.parametrize("batch, grows", [(2, False), (200, True)])
+def test_an_accelerator_copies_what_is_little(batch, grows):
+    """As on the meta device, which is none, but no CPU either."""
+    layer = GrowingLayer()
+    with torch.no_grad():
+        for length in (400, 1, 1):
+            keys, _ = layer.update(*torch.empty(2, batch, 4, length, 16, device="meta"))
+    assert keys.shape == (batch, 4, 402, 16) and keys.is_contiguous() is not grows
+
+
 def test_the_signature_that_each_token_is_asked_for_is_kept():
     class Narrower(GPT1ForCausalLM):
         def forward(self, input_ids=None, attention_mask=None, **kwargs):
