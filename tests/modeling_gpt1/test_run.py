@@ -138,6 +138,13 @@ def test_another_models_checkpoint_is_not_resumed_from(flags, tmp_path, capfd):
     assert f"{checkpoint} is of another model's sizes" in capfd.readouterr().err.splitlines()[-1]
 
 
+def test_a_run_that_is_done_trains_nothing_and_says_so(flags, tmp_path, caplog):
+    assert main(["finetune", *flags]) == 0
+    caplog.clear()
+    assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 0
+    assert f"{tmp_path / 'out/checkpoint-6'} has all of the run's 6 steps: nothing was trained" in caplog.messages
+
+
 def test_a_model_alone_is_not_resumed_from(flags, tmp_path, capfd):
     assert main(["finetune", *flags, "--save_only_model", "True"]) == 0
     assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 1
