@@ -409,6 +409,7 @@ def train(trainer: RunTrainer) -> dict[str, float]:
             f"{resume} holds a model alone (--save_only_model True), and no run can go on without its optimizer's "
             "state: begin anew, or from it as --model"
         )
+    done = TrainerState.load_from_json(str(Path(resume, "trainer_state.json"))).global_step if resume else 0
     os.makedirs(args.output_dir, exist_ok=True)
     if args.device.type == "cpu":
         reuse_freed_memory()
@@ -428,9 +429,8 @@ def train(trainer: RunTrainer) -> dict[str, float]:
                 if isinstance(callback, ProgressCallback) and callback.training_bar is not None:
                     callback.training_bar.close()  # so that an error has a line of its own
     trainer.model.config.use_cache = args.use_cache  # which Trainer may have switched off for the training
-    steps = trainer.state.global_step
-    if resume and steps == TrainerState.load_from_json(str(Path(resume, "trainer_state.json"))).global_step:
-        logger.warning("%s has all of the run's %d steps: nothing was trained", resume, steps)
+    if resume and trainer.state.global_step == done and args.process_index == 0:
+        logger.warning("%s has all of the run's %d steps: nothing was trained", resume, done)
     if stop.interrupted:
         raise KeyboardInterrupt(f"saved to {args.output_dir}; go on with --resume_from_checkpoint True")
     trainer.save_model(_internal_call=True)  # without a push: the results are to come
