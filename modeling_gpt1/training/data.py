@@ -177,9 +177,9 @@ def complete_rows(split: Split, columns: Columns) -> Split:
 
 def _missing(split: Split, columns: Columns, index: int) -> Iterator[str]:
     """What a row lacks."""
-    cells = [(name, values[index]) for name, values in split.columns.items()]
+    cells = ((name, values[index]) for name, values in split.columns.items())
     # with the byte-order mark of the file that it began, it may be
-    if len(cells) > 1 and all(isinstance(cell, str) and cell.lstrip("\ufeff") == name for name, cell in cells):
+    if len(split.columns) > 1 and all(isinstance(cell, str) and cell.lstrip("\ufeff") == name for name, cell in cells):
         yield "the header again, as in files that were joined"
     labels = [(columns.label, "label")] if columns.label else []
     for column, kind in [*((column, "text") for column in columns.text), *labels]:
