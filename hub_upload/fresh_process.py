@@ -19,7 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from modeling_gpt1 import modeling_gpt1
+from modeling_gpt1 import GPT1DoubleHeadsModel, GPT1ForMultipleChoice, modeling_gpt1
 
 
 # The heads of openai-gpt that an Auto class loads.
@@ -60,7 +60,8 @@ for name in names.split():
     with torch.inference_mode():
         answers[f"{name}.hidden"] = model.base_model(ids)[0].float().contiguous()
         if not info["missing_keys"] and not info["mismatched_keys"] and model.base_model is not model:
-            inputs = ids.expand(1, 2, -1) if name in ("AutoModelForMultipleChoice", "AutoModelForPreTraining") else ids
+            choices = type(model).__name__ in ("GPT1ForMultipleChoice", "GPT1DoubleHeadsModel")
+            inputs = ids.expand(1, 2, -1) if choices else ids
             answers[f"{name}.logits"] = model(inputs)[0].float().contiguous()
 save_file(answers, output)
 """
@@ -92,8 +93,8 @@ def compare(directory: Path, model: PreTrainedModel, tokenizer: PreTrainedTokeni
         if f"{auto_class}.logits" in answers or (own and here is not here.base_model):
             outputs["logits"] = here
         for output, module in outputs.items():
-            choices = auto_class in ("AutoModelForMultipleChoice", "AutoModelForPreTraining")
-            inputs = ids.expand(1, 2, -1) if output == "logits" and choices else ids
+            choices = isinstance(module, (GPT1ForMultipleChoice, GPT1DoubleHeadsModel))
+            inputs = ids.expand(1, 2, -1) if choices else ids
             with torch.inference_mode():
                 expected = module(inputs.to(here.device))[0].float().cpu()
             answer = answers.get(f"{auto_class}.{output}")

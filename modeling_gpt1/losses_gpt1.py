@@ -273,15 +273,19 @@ def loss_and_logits(
     return total / num_items_in_batch, logits
 
 
-def next_token_targets(labels: torch.Tensor, real: torch.Tensor | None = None) -> torch.Tensor:
+def next_token_targets(
+    labels: torch.Tensor, real: torch.Tensor | None = None, pad_token_id: int | None = None
+) -> torch.Tensor:
     """
-    What each position of `(rows, length)` has to predict: the next label; -100 where that or the position itself is
-    padding, where `real` is 0.
+    What each position of `(rows, length)` has to predict: the next label; -100 at padding, where `real` is 0, and
+    where the next label is padding's own `pad_token_id`, as in a copy of the input.
     """
     if real is None:
         return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
-    real = real.to(labels.device) != 0
-    return F.pad(labels[:, 1:].masked_fill(~(real[:, 1:] & real[:, :-1]), IGNORED), (0, 1), value=IGNORED)
+    padding = real.to(labels.device) == 0
+    if pad_token_id is not None:
+        labels = labels.masked_fill(padding & (labels == pad_token_id), IGNORED)
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORED).masked_fill(padding, IGNORED)
 
 
 def mean_over_rows(targets: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -306,7 +310,7 @@ def row_terms(
     Returns:
         The states, the target of each or -100, and the weights of the targets, for [`token_loss`].
     """
-    targets = next_token_targets(labels, real).to(states.device)
+    targets = next_token_targets(labels.masked_fill(~real, IGNORED), real).to(states.device)
     return states, targets, mean_over_rows(targets, states.dtype)
 
 

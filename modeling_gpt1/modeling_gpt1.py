@@ -457,7 +457,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         r"""
         Args, beside those of [`GPT1Model.forward`]:
             labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
-                usually `input_ids`; shifted here, -100 ignored; nothing is predicted from padding, nor padding.
+                usually `input_ids`; shifted here, -100 ignored; nothing is predicted from padding, nor its token.
             shift_labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 labels that are shifted already, in place of `labels`: where a sequence is split over devices.
             logits_to_keep (`int` or `torch.LongTensor`, defaults to 0):
@@ -479,7 +479,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
             real = None
             if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
                 real = attention_mask[:, -labels.shape[1] :]
-            targets = next_token_targets(labels, real)
+            targets = next_token_targets(labels, real, self.config.pad_token_id)
         if targets is not None and use_cache is None:
             use_cache = False
         kwargs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "token_type_ids": token_type_ids}
@@ -856,7 +856,7 @@ class GPT1DoubleHeadsModel(GPT1ForCausalLM):
         outputs = self.model(ids, attention_mask=mask, **kwargs)
         states = outputs.last_hidden_state = outputs.last_hidden_state.unflatten(0, shape[:2])
         if targets is not None:
-            targets = next_token_targets(targets, mask).view(shape)
+            targets = next_token_targets(targets, mask, self.config.pad_token_id).view(shape)
         loss, logits = self._loss_and_logits(outputs, targets, slice(None), None, None)
         if mc_token_ids is None:
             mc_token_ids = last_real(real_tokens(self.config, ids, mask, embeds)).view(shape[:2])

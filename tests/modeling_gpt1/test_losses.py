@@ -151,6 +151,7 @@ def test_padding_is_neither_told_nor_told_from(tiny_config, spread, padding, sid
     ids = torch.randint(1, 90, (2, 9))
     mask = torch.ones_like(ids)
     mask[:, slice(0, padding) if side == "left" else slice(9 - padding, None)] = 0
+    ids[mask == 0] = model.config.pad_token_id
     real = ids[mask.bool()].view(2, -1)
     torch.testing.assert_close(model(ids, mask, labels=ids).loss, model(real, labels=real).loss)
 

@@ -114,7 +114,8 @@ def test_any_label_gives_its_loss_or_an_error(model, rows, data):
         output = model(ids, attention_mask=mask, labels=labels)
         logits, targets = output.logits.double(), labels
         if len(shape) == 2:
-            real = mask[:, :-1] == 1  # nothing is predicted from padding; what is, the labels say
+            # nothing is predicted from padding, nor its token at it; what is, the labels say
+            real = (mask[:, :-1] == 1) & ((mask[:, 1:] == 1) | (labels[:, 1:] != model.config.pad_token_id))
             logits, targets = logits[:, :-1][real], labels[:, 1:][real]
         if len(targets):
             expected = torch.nn.functional.cross_entropy(logits, targets)
