@@ -78,8 +78,7 @@ class SuppressTokens(LogitsProcessor):
         self.suppress_tokens = suppress_tokens.long()  # an empty list has become floats
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        there = self.suppress_tokens[self.suppress_tokens < scores.shape[-1]]  # of a vocabulary that was made smaller
-        return scores.index_fill(-1, there.to(scores.device), -float("inf"))
+        return scores.index_fill(-1, self.suppress_tokens.to(scores.device), -float("inf"))
 
 
 def empty_layers(config: GPT1Config) -> list[Any]:
@@ -141,14 +140,14 @@ class GPT1GenerationMixin(GenerationMixin):
         self, generation_config: GenerationConfig | None, **kwargs: Any
     ) -> tuple[GenerationConfig, dict[str, Any]]:
         self.let_end_token_through()
+        names = ("eos_token_id", "forced_bos_token_id", "forced_eos_token_id")
         suppressed = getattr(generation_config, "suppress_tokens", None)
-        names = ["forced_bos_token_id", "forced_eos_token_id"]
-        if suppressed is None:  # or else it may be a copy of the model's own, which holds an end token in any case
-            names.append("eos_token_id")
+        # With such a list it may be a copy of the model's own, which holds an end token in any case
+        of_config = names if suppressed is None else names[1:]
+        wanted = {name: getattr(generation_config, name, None) for name in of_config} | kwargs
+        named = [token for name in names for token in as_list(wanted.get(name))]
+        if suppressed is None:
             suppressed = self.generation_config.suppress_tokens
-        named = as_list(kwargs.get("eos_token_id"))
-        for name in names:
-            named = named + as_list(kwargs.get(name, getattr(generation_config, name, None)))
         if named and suppressed and "suppress_tokens" not in kwargs:
             kwargs["suppress_tokens"] = [token for token in suppressed if token not in named]
             if generation_config is not None:  # transformers completes and checks it before it looks at `kwargs`
@@ -238,7 +237,8 @@ class GPT1GenerationMixin(GenerationMixin):
         processors = super()._get_logits_processor(*args, **kwargs)
         for index, processor in enumerate(processors):
             if type(processor) is SuppressTokensLogitsProcessor:
-                processors[index] = SuppressTokens(processor.suppress_tokens)
+                tokens = processor.suppress_tokens  # some of which a vocabulary that was made smaller lacks
+                processors[index] = SuppressTokens(tokens[tokens < self.config.vocab_size])
         return processors
 
     def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> StoppingCriteriaList:
