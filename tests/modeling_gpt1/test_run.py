@@ -21,7 +21,7 @@ from modeling_gpt1.training.run import only_run
 SHAPE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
 # A run for each signal in one process, since starting it takes longer than they do
 PROGRAM = """
-import signal, sys
+import os, pathlib, signal, sys
 from transformers import TrainerCallback
 from modeling_gpt1.training import finetune
 class Signal(TrainerCallback):
@@ -32,7 +32,8 @@ trainer = finetune.MuonTrainer
 finetune.MuonTrainer = lambda **kw: trainer(**kw, callbacks=[Signal()])
 from modeling_gpt1.cli import main
 for name in ("SIGINT", "SIGTERM"):
-    print(main([*sys.argv[1:], "--output_dir", name]))
+    code = main([*sys.argv[1:], "--output_dir", name])
+    pathlib.Path(f"{name}-{os.environ.get('RANK', 0)}").write_text(str(code))
 """
 
 
@@ -64,7 +65,8 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_figures(flags, tmp_path)
     """The loss of the training is that of all its steps, also where it was resumed."""
     command = [sys.executable, "-c", PROGRAM, "finetune", *flags]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert [line for line in done.stdout.splitlines() if line.isdigit()] == ["130", "130"], done.stderr
+    codes = {name: (tmp_path / f"{name}-0").read_text() for name in ("SIGINT", "SIGTERM")}
+    assert codes == {"SIGINT": "130", "SIGTERM": "130"}, done.stderr
     assert main(["finetune", *flags]) == 0
     straight = results(tmp_path / "out")
     for name in ("SIGINT", "SIGTERM"):
@@ -175,7 +177,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(flags, tmp_path):
     launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(program), "finetune", *flags]
     command = [sys.executable, "-m", *launch, "--logging_steps", "3"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
-    assert [line for line in done.stdout.splitlines() if line.isdigit()] == ["130", "130"], done.stderr
+    assert [(tmp_path / f"SIGINT-{rank}").read_text() for rank in range(2)] == ["130", "130"], done.stderr
     assert (tmp_path / "SIGINT/checkpoint-3/trainer_state.json").is_file()
     assert not (tmp_path / "SIGINT/checkpoint-4").exists()
 
