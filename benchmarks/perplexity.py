@@ -18,6 +18,7 @@ import torch
 from measure import RESULTS, machine
 
 from modeling_gpt1 import GPT1_MINI, GPT1ForCausalLM
+from modeling_gpt1.scoring import surprisals
 from modeling_gpt1.training.books import encode_books
 from tokenization import GPT1Tokenizer
 
@@ -85,26 +86,6 @@ class KneserNey:
         return np.log(probability)
 
 
-@torch.inference_mode()
-def model_loss(model: GPT1ForCausalLM, ids: np.ndarray, batch_size: int = 8) -> np.ndarray:
-    """The loss of each token but the first, in nats, in windows that overlap by half: `(length - 1,)`."""
-    length = model.config.max_position_embeddings
-    step = length // 2
-    ids = torch.from_numpy(ids.astype(np.int64))
-    starts = [*range(0, len(ids) - length, step), max(len(ids) - length, 0)]
-    losses = torch.empty(len(ids) - 1)
-    seen = 0
-    for first in range(0, len(starts), batch_size):
-        of_batch = starts[first : first + batch_size]
-        rows = torch.stack([ids[start : start + length] for start in of_batch]).to(model.device)
-        for start, row, states in zip(of_batch, rows, model.model(rows).last_hidden_state, strict=True):
-            logits = model.lm_head(states[seen - start : -1]).float()
-            targets = row[seen - start + 1 :]
-            losses[seen : seen + len(targets)] = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-            seen += len(targets)
-    return losses.numpy()
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default=GPT1_MINI, help="a pre-trained checkpoint (default: gpt1-mini)")
@@ -126,8 +107,9 @@ def main() -> None:
         texts = held_out.with_format("numpy")["input_ids"]
         tokens = sum(len(ids) for ids in texts)
         tokens_per_word = tokens / sum(held_out["words"])
+        bits = surprisals(model, model.lm_head, [ids.tolist() for ids in texts], batch_size=8)
         losses = {
-            "model": np.concatenate([model_loss(model, ids) for ids in texts]).mean(),
+            "model": np.concatenate([each[1:] for each in bits]).mean() * math.log(2),
             "n-gram": -np.concatenate([ngrams.log_probabilities(ids)[1:] for ids in texts]).mean(),
         }
         results[path] = {"tokens": tokens, "tokens_per_word": tokens_per_word}

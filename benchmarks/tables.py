@@ -64,23 +64,6 @@ def chosen_rows() -> str:
     return "\n".join(["| work | on | against | ours | peer | ratio |", "|" + " --- |" * 6, *rows])
 
 
-def perplexity() -> str:
-    results = json.loads((RESULTS / "perplexity.json").read_text(encoding="utf-8"))["texts"]
-    columns = ("model perplexity", "n-gram perplexity", "model word perplexity", "n-gram word perplexity")
-    names = "| text | tokens | tokens per word | model | n-gram | model, per word | n-gram, per word |"
-    lines = [names, "|" + " --- |" * 7]
-    for path, row in results.items():
-        text = "/".join(Path(path).parts[-2:])
-        cells = [
-            text,
-            f"{row['tokens']:,}",
-            f"{row['tokens_per_word']:.3f}",
-            *(f"{row[name]:.1f}" for name in columns),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def fine_tuning() -> str:
     results = json.loads((RESULTS / "fine_tuning.json").read_text(encoding="utf-8"))
     starts = list(dict.fromkeys(start for row in results.values() for start in row["figures"]))
@@ -106,8 +89,6 @@ def filled(document: str) -> str:
     """The document with each of its tables as the results have it."""
     tables = {name: side_by_side(name) for name in ("generation", "training", "prediction")}
     tables |= {"fine_tuning": fine_tuning(), "speed": chosen_rows()}
-    if (RESULTS / "perplexity.json").is_file():
-        tables["perplexity"] = perplexity()
     for name, content in tables.items():
         between = re.compile(f"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
         document = between.sub(lambda match, content=content: match[1] + content + "\n" + match[2], document)

@@ -6,7 +6,6 @@ What the run knows and its other files do not tell, the task or the corpus, the 
 """
 
 import hashlib
-import json
 import os
 import shutil
 import textwrap
@@ -20,9 +19,9 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from modeling_gpt1.training import FACTS
+from tokenization.json_files import read_object, write_object
 from tokenization.markdown import block, code, literal, one_line, text
 from tokenization.pictures import new_figure, save_figure
-from tokenization.write_aside import new_file
 
 
 CARD, CURVE = "README.md", "loss.png"
@@ -151,14 +150,13 @@ def write_model_card(directory: str | os.PathLike, **facts: Any) -> Path:
     if not is_hand_written(directory / CARD, known):
         card = make_card(directory, directory, known, directory.resolve().name)
         known.written = hashlib.sha256(card.read_bytes()).hexdigest()
-    with new_file(directory / FACTS) as file:
-        file.write_text(json.dumps(asdict(known), indent=2) + "\n", encoding="utf-8")
+    write_object(directory / FACTS, asdict(known))
     return directory / CARD
 
 
 def read_facts(directory: Path) -> Facts:
     """What is known of the run that wrote the directory, and of the card that it has."""
-    return Facts(**_read_json(directory / FACTS))
+    return Facts(**read_object(directory / FACTS))
 
 
 def is_hand_written(card: Path, facts: Facts) -> bool:
@@ -195,18 +193,20 @@ def copy_card(source: Path, output_dir: Path, name: str, architecture: str) -> P
 
 def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architecture: str | None = None) -> Path:
     """Fills the template from the results and the log in `source` and the configuration in `output_dir`."""
-    config = _read_json(output_dir / "config.json")
+    config = read_object(output_dir / "config.json")
     kind = _KINDS[architecture or (config.get("architectures") or ["GPT1Model"])[0]]
     regression = config.get("problem_type") == "regression"
     labels = [] if regression or kind.tag != "text-classification" else list(config.get("id2label", {}).values())
-    results = read_results(source / "all_results.json", kind.metrics)
+    written = read_object(source / "all_results.json")
+    results = results_among(written, kind.metrics)
+    log = read_object(source / "trainer_state.json").get("log_history", [])
     language_model = kind.metrics is _LANGUAGE_METRICS
     base_model, dataset = _hub_id(facts.base_model), _hub_id(facts.dataset)
-    mask = _read_json(output_dir / "tokenizer_config.json").get("mask_token") or "<mask>"
+    mask = read_object(output_dir / "tokenizer_config.json").get("mask_token") or "<mask>"
     mask = mask.get("content") if isinstance(mask, dict) else mask
     widget = kind.widget and kind.widget.replace("<mask>", one_line(mask))
     example = kind.example if widget is None else literal(widget)
-    published = published_figures(source / "all_results.json", results, facts.paper)
+    published = published_figures(written, results, facts.paper)
     data = ModelCardData(
         language="en",
         license="mit",
@@ -251,9 +251,9 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
         settings={text(setting): text(value) for setting, value in facts.settings.items()},
         command=facts.command and block(facts.command, "bash"),
         sample=facts.sample and block(textwrap.fill(facts.sample, 100), "text"),
-        curve=draw_curve(source / "trainer_state.json", output_dir / CURVE),
-        apart=is_apart(_read_json(source / "trainer_state.json").get("log_history", [])),
-        lm_coef=None if language_model else _read_json(source / "config.json").get("lm_coef"),
+        curve=draw_curve(log, output_dir / CURVE),
+        apart=is_apart(log),
+        lm_coef=None if language_model else read_object(source / "config.json").get("lm_coef"),
         language_model=language_model,
         results=[
             (text(split), metric, value, published.get((split, metric), "-")) for split, metric, value in results
@@ -267,10 +267,10 @@ def make_card(source: Path, output_dir: Path, facts: Facts, name: str, architect
     return path
 
 
-def read_results(path: Path, metrics: tuple[str, ...]) -> list[tuple[str, str, float]]:
-    """Split, metric and value of every such result that a run has written; none where there is no such file."""
+def results_among(written: dict[str, Any], metrics: tuple[str, ...]) -> list[tuple[str, str, float]]:
+    """Split, metric and value of every such result that a run has written."""
     results = []
-    for key, value in _read_json(path).items():
+    for key, value in written.items():
         metric = next((metric for metric in metrics if key.endswith(f"_{metric}")), None)
         if metric is not None and not key.startswith("train_"):
             split = key.removesuffix(f"_{metric}")
@@ -279,10 +279,10 @@ def read_results(path: Path, metrics: tuple[str, ...]) -> list[tuple[str, str, f
 
 
 def published_figures(
-    path: Path, results: list[tuple[str, str, float]], paper: tuple[str, float] | None
+    written: dict[str, Any], results: list[tuple[str, str, float]], paper: tuple[str, float] | None
 ) -> dict[tuple[str, str], str]:
     """What was published beside each split and metric: as the run wrote it with its results, or else `paper`."""
-    written, published = _read_json(path), {}
+    published = {}
     for split, metric, _ in results:
         key = f"{split.replace('validation', 'eval', 1)}_{metric}_in_paper"
         if key in written:
@@ -292,14 +292,13 @@ def published_figures(
     return published
 
 
-def draw_curve(state: Path, picture: Path) -> str | None:
+def draw_curve(log: list[dict[str, Any]], picture: Path) -> str | None:
     """
-    Draws the losses in a trainer's state over the steps; a task's own above the auxiliary one, if it was logged apart.
+    Draws the losses in a trainer's log over the steps; a task's own above the auxiliary one, if it was logged apart.
 
     Returns:
         The picture's name; None where there is nothing to draw, or no matplotlib to draw with.
     """
-    log = _read_json(state).get("log_history", [])
     curves = (
         ("task_loss" if is_apart(log) else "loss", "training", 0),
         ("eval_loss", "validation", 0),
@@ -368,10 +367,3 @@ def _hub_id(name: str | None) -> str | None:
     except HFValidationError:
         return None
     return name
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON, or was cut off: {error}") from error

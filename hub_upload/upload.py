@@ -46,7 +46,6 @@ class PushResult:
     What a push did, or with `dry_run` would do.
 
     Attributes:
-        repo_url: the repository.
         url: the repository, the branch or the pull request.
         changes: every file.
         commit: the commit that holds the files; None after a dry run.
@@ -55,7 +54,6 @@ class PushResult:
         space: the same of the Space, where one was asked for.
     """
 
-    repo_url: str
     url: str
     changes: list[Change]
     commit: str | None = None
@@ -153,7 +151,7 @@ class _Upload:
 
     def preview(self) -> PushResult:
         """What [`push`] would do."""
-        result = PushResult(self.url, self.url, self._changes(None))
+        result = PushResult(self.url, self._changes(None))
         try:
             result.changes = self._compare(None).changes
             if self.branch not in self.heads:
@@ -219,7 +217,7 @@ class _Upload:
         if tag in tags and (tags[tag] != head or any(change.action != "keep" for change in changes)):
             raise ValueError(f"the tag {tag} is taken by another commit of {self.repo_id}: choose another one")
         url = self.url if self.branch == "main" else f"{self.url}/tree/{self.branch}"
-        return PushResult(self.url, url, changes, head, committed=self.sent)
+        return PushResult(url, changes, head, committed=self.sent)
 
     def _changes(self, revision: str | None) -> list[Change]:
         """Each file against what a revision has; None is a repository without a commit."""

@@ -50,6 +50,8 @@ NAMED_CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 MOST_LABELS = 1_000_000
 
+SPECIAL_IDS = ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")  # in the order of their rows
+
 # What an openai-gpt configuration has that is named otherwise here, or has no place.
 _OPENAI_GPT_ONLY = ("afn", "n_ctx", "n_special", "predict_special_tokens")
 
@@ -190,7 +192,7 @@ class GPT1Config(PreTrainedConfig):
         num_labels = kwargs.get("num_labels")
         if num_labels is not None and not (isinstance(num_labels, int) and 1 <= num_labels <= MOST_LABELS):
             raise ValueError(f"num_labels must lie between 1 and {MOST_LABELS:,}, got {num_labels!r}")
-        for name in ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id"):
+        for name in SPECIAL_IDS:
             token_id = getattr(self, name)
             if token_id is not None and token_id < 0:
                 setattr(self, name, self.vocab_size + token_id)
@@ -313,10 +315,7 @@ class GPT1Config(PreTrainedConfig):
             ),
             "hidden_act": ACTIVATIONS[activation],
             # The published vocabulary ends before these four.
-            "bos_token_id": config_dict.get("bos_token_id"),
-            "sep_token_id": config_dict.get("sep_token_id"),
-            "cls_token_id": config_dict.get("cls_token_id"),
-            "pad_token_id": config_dict.get("pad_token_id"),
+            **{name: config_dict.get(name) for name in SPECIAL_IDS},
         }
 
 
@@ -346,4 +345,4 @@ SOFTWARE.
 """
 
 
-__all__ = ["GPT1Config", "LICENSE", "NAMED_CONFIGURATIONS"]
+__all__ = ["GPT1Config", "LICENSE", "NAMED_CONFIGURATIONS", "SPECIAL_IDS"]

@@ -27,11 +27,10 @@ from tokenization import GPT1Tokenizer
 from tokenization.write_aside import new_folder
 
 from . import modeling_gpt1
-from .configuration_gpt1 import GPT1Config
+from .configuration_gpt1 import SPECIAL_IDS, GPT1Config
 from .flags import checkpoint
 from .generation_gpt1 import GPT1GenerationMixin
 from .loading import (
-    SPECIAL_IDS,
     check_finite,
     check_vocabulary,
     find_tokenizer,

@@ -34,6 +34,12 @@ def check_file(path: str | Path) -> None:
         raise FileNotFoundError(f"no such file: {path}")
 
 
+def check_output_file(output_file: str, input_file: str) -> None:
+    """Raises `ValueError` where a command would write over what it reads."""
+    if Path(output_file).resolve() == Path(input_file).resolve():
+        raise ValueError("--output_file is --input_file: give it a name of its own")
+
+
 def check_flags(args: Any, **checks: tuple[bool, str]) -> None:
     """Raises `ValueError` for the first flag, a field of `args`, that is not right, with what would be."""
     for name, (right, wanted) in checks.items():

@@ -20,13 +20,13 @@ from transformers.generation import (
     SuppressTokensLogitsProcessor,
 )
 
-from .configuration_gpt1 import GPT1Config
+from .configuration_gpt1 import SPECIAL_IDS, GPT1Config
 from .inputs_gpt1 import as_list, positions_of_tokens
 
 
 def special_token_ids(config: GPT1Config) -> list[int]:
     """The special tokens, which no text holds."""
-    names = ("unk_token_id", "bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")
+    names = ("unk_token_id", *SPECIAL_IDS)
     return [token_id for name in names if (token_id := getattr(config, name)) is not None]
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +19,7 @@ from transformers import (
 from tokenization.table_files import JsonTable, TableArguments, kind_of, write_table
 from tokenization.write_aside import new_file
 
-from .flags import GPT1_MINI, check_flags, checkpoint
+from .flags import GPT1_MINI, check_flags, check_output_file, checkpoint
 from .loading import load_checkpoint
 from .modeling_gpt1 import (
     GPT1ForCausalLM,
@@ -30,6 +29,7 @@ from .modeling_gpt1 import (
     GPT1TaskModel,
 )
 from .processor import InferenceDtype, device_for, optimize_for_inference
+from .scoring import batches_of_like_length
 from .training.data import Columns, Split, complete_rows, encode, find_columns, read_file, unknown_share
 from .training.labels import class_names
 from .training.tasks import TASKS, TaskName
@@ -135,19 +135,6 @@ class GenerateArguments:
         for name in self.SAMPLING:
             if not self.do_sample and getattr(self, name) != getattr(GenerateArguments, name):
                 raise ValueError(f"--{name} is of the sampling: give --do_sample True as well")
-
-
-def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """
-    Which texts go together: `size` at most, none of less than half the length of another, for little padding. The
-    longest come first, so that memory fails early.
-    """
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        if not batches or len(batches[-1]) == size or 2 * lengths[index] < lengths[batches[-1][0]]:
-            batches.append([])
-        batches[-1].append(index)
-    return batches
 
 
 class Predictor:
@@ -270,8 +257,7 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
 
 
 def _predict_file(args: PredictArguments, input_file: str, output_file: str) -> list[dict[str, Any]]:
-    if Path(output_file).resolve() == Path(input_file).resolve():
-        raise ValueError("--output_file is --input_file: give it a name of its own")
+    check_output_file(output_file, input_file)
     with new_file(output_file) as file:
         nested = kind_of(output_file, JsonTable) is JsonTable
         split = read_file(input_file, args)

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tokenization.json_files import read_object
+
 from .flags import check_model
-from .training import FACTS
+from .training import FACTS, checkpoints_in
 
 
 # A name of a value in config.json: transformers', and GPT's
@@ -37,7 +39,7 @@ def describe(directory: str | os.PathLike) -> dict[str, str]:
     if not path.is_dir():
         raise FileNotFoundError(f"there is no directory {directory}")
     check_model(str(directory))
-    config = _read(path / "config.json")
+    config = read_object(path / "config.json")
     facts = [
         ("directory", str(directory)),
         *_of_model(config),
@@ -46,19 +48,6 @@ def describe(directory: str | os.PathLike) -> dict[str, str]:
         *_of_run(path),
     ]
     return dict(facts)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path} does not hold an object")
-    return value
 
 
 def _of_model(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -100,7 +89,7 @@ def _tensors(file: Path) -> list[tuple[str, list[int]]]:
 
 def _of_tokenizer(path: Path) -> Iterator[tuple[str, str]]:
     """Whether it formats the tasks' inputs (`task_format`) is in the template of its post-processor."""
-    tokenizer = _read(path / "tokenizer.json")
+    tokenizer = read_object(path / "tokenizer.json")
     if not tokenizer:
         yield "tokenizer", "none"
         return
@@ -111,23 +100,22 @@ def _of_tokenizer(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _of_run(path: Path) -> Iterator[tuple[str, str]]:
-    facts = _read(path / FACTS)
+    facts = read_object(path / FACTS)
     for name in ("task", "dataset", "base_model", "command"):
         if facts.get(name):
             yield name.replace("_", " "), str(facts[name])
-    results = _read(path / "all_results.json")
+    results = read_object(path / "all_results.json")
     figures = [f"{name} {value:.4g}" for name, value in results.items() if _is_result(name, value)]
     if figures:
         yield "results", ", ".join(figures)
-    state = _read(path / "trainer_state.json")
+    state = read_object(path / "trainer_state.json")
     if state:
         yield "trained", f"{state.get('global_step', '?')} steps, {state.get('epoch') or 0:.3g} epochs"
         if state.get("best_model_checkpoint"):
             best = Path(state["best_model_checkpoint"]).name
             yield "best checkpoint", f"{best}, at {state.get('best_metric'):.4g}"
-    checkpoints = [checkpoint.name for checkpoint in path.glob("checkpoint-*")]
-    if checkpoints:
-        yield "checkpoints", ", ".join(sorted(checkpoints, key=lambda name: (len(name), name)))
+    if checkpoints := checkpoints_in(path):
+        yield "checkpoints", ", ".join(checkpoint.name for checkpoint in checkpoints)
 
 
 def _is_result(name: str, value: Any) -> bool:

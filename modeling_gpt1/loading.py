@@ -16,14 +16,13 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 
 from tokenization import GPT1Tokenizer
+from tokenization.json_files import read_object
 
-from .configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
+from .configuration_gpt1 import NAMED_CONFIGURATIONS, SPECIAL_IDS, GPT1Config
 from .flags import check_model
 from .modeling_gpt1 import AUTO_CLASSES, GPT1ForSequenceClassification, GPT1ForSimilarity, GPT1PreTrainedModel
 from .openai_gpt import from_openai_gpt
 
-
-SPECIAL_IDS = ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")  # in the order of their rows
 
 Model = TypeVar("Model", bound=GPT1PreTrainedModel)
 
@@ -42,12 +41,7 @@ def new_config(name: str, tokenizer: PreTrainedTokenizerBase) -> GPT1Config:
     else:
         if not Path(name).is_file():
             raise FileNotFoundError(f"no configuration {name}: give {', '.join(NAMED_CONFIGURATIONS)} or a JSON file")
-        try:
-            fields = json.loads(Path(name).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{name} is not JSON: {error}") from error
-        if not isinstance(fields, dict):
-            raise ValueError(f"{name} must hold an object, the fields of a configuration")
+        fields = read_object(name)
         ours = {*GPT1Config.__annotations__, *GPT1Config.attribute_map}
         for field in sorted(fields.keys() - GPT1Config().to_dict().keys() - ours):
             # Files of other models have fields that mean nothing here

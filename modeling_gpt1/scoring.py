@@ -32,8 +32,7 @@ from tokenization.table_files import TableArguments, kind_of, open_table, text_o
 from tokenization.text_files import read_lines
 from tokenization.write_aside import new_file
 
-from .flags import GPT1_MINI, check_flags, checkpoint
-from .inference import batches_of_like_length
+from .flags import GPT1_MINI, check_flags, check_output_file, checkpoint
 from .loading import Model, load_checkpoint
 from .losses_gpt1 import upcast
 from .modeling_gpt1 import GPT1ForCausalLM, GPT1Model
@@ -77,8 +76,7 @@ class InstrumentArguments(TableArguments):
         self.model = checkpoint(self.model)
         if self.skip_bad_rows:
             raise ValueError("--skip_bad_rows would shift text_index, by which tables are joined: mend the rows")
-        if Path(self.output_file).resolve() == Path(self.input_file).resolve():
-            raise ValueError("--output_file is --input_file: give it a name of its own")
+        check_output_file(self.output_file, self.input_file)
         check_flags(self, batch_size=(self.batch_size >= 1, "at least 1"))
 
 
@@ -199,6 +197,19 @@ def windows_of(lengths: Sequence[int], context: int, stride: int) -> list[Window
         if length
         for start in range(0, max(length - context, 0) + stride, stride)
     ]
+
+
+def batches_of_like_length(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """
+    Which rows go together: `size` at most, none of less than half the length of another, for little padding. The
+    longest come first, so that memory fails early.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        if not batches or len(batches[-1]) == size or 2 * lengths[index] < lengths[batches[-1][0]]:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
 
 
 def read_windows(

@@ -34,10 +34,10 @@ from functools import cache
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from .english_tables import tables
 from .patterns import any_of, char_class, escape, trie
 from .repair import normalizers_of_repair
 from .spacing import decoder
-from .tables import tables
 
 
 # The other punctuation that is padded gets cut into characters by spaCy; runs of these stay whole

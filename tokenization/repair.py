@@ -9,8 +9,8 @@ import unicodedata
 from tokenizers import Regex, normalizers
 
 from .charsmap import compile_charsmap
+from .english_tables import tables
 from .patterns import char_class, escape
-from .tables import tables
 
 
 # Stand-ins for what begins mojibake or an entity: format characters, unused in English, that Unicode joins to the

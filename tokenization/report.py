@@ -1,12 +1,12 @@
 """A tokenizer learned and reported, as `gpt1 train-tokenizer` does: its folder, with figures, a picture and a card."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 
 from .corpus import LINE_BREAKS, read_paths
+from .json_files import write_object
 from .markdown import code, literal
 from .pictures import new_figure, save_figure
 from .table_files import TableArguments
@@ -103,8 +103,7 @@ def train_tokenizer(
         held_out_texts = None if held_out is None else read_paths([held_out], text_column, tables)
         report = figures(learned, tokenizer, held_out_texts)
         tokenizer.save_pretrained(folder)
-        content = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-        (folder / "report.json").write_text(content, encoding="utf-8")
+        write_object(folder / "report.json", report)
         write_card(folder, report, ", ".join(code(Path(path).name) for path in paths), command)
         draw(folder / "report.png", learned.words, tokenizer.get_vocab())
     return report

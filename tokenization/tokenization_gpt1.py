@@ -310,8 +310,7 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         # Merges as "a b", which every version of `tokenizers` reads, and without the line breaks of a pretty print
         tokenizer_file = Path(save_directory) / f"{prefix}tokenizer.json"
         content = json.loads(tokenizer_file.read_text(encoding="utf-8"))
-        merges = content["model"]["merges"]
-        content["model"]["merges"] = [merge if isinstance(merge, str) else " ".join(merge) for merge in merges]
+        content["model"]["merges"] = list(map(" ".join, content["model"]["merges"]))
         _write_json(tokenizer_file, content, separators=(",", ":"))
         # The class that is there without this package, and that keeps the pipeline as it is
         config_file = Path(save_directory) / f"{prefix}tokenizer_config.json"

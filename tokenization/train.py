@@ -179,10 +179,7 @@ def _merges(
     tokenizer.pre_tokenizer = pre_tokenizers.CharDelimiterSplit(" ")
     tokenizer.train_from_iterator(_repeated(words, set(alphabet)), trainer)
     learned = json.loads(tokenizer.to_str())["model"]["merges"]
-    pairs = [(merge.split(" ") if isinstance(merge, str) else merge) for merge in learned]
-    return [
-        (left, right) for left, right in pairs[:num_merges]
-    ]  # two merges may give one symbol; the trainer counts symbols
+    return [(left, right) for left, right in learned[:num_merges]]  # the trainer counts symbols, and two may give one
 
 
 def _repeated(words: Counter[str], known: set[str]) -> Iterator[list[str]]:

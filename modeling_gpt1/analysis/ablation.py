@@ -14,6 +14,7 @@ from torch import nn
 
 from ..configuration_gpt1 import GPT1Config
 from ..dropout_gpt1 import GPT1Dropout
+from ..flags import check_flags
 from ..losses_gpt1 import GPT1ModelOutput
 from ..modeling_gpt1 import GPT1TaskModel
 from .findings import Findings
@@ -32,8 +33,7 @@ class Arguments(VariantArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.lstm_units < 1:
-            raise ValueError(f"--lstm_units must be at least 1, got {self.lstm_units}")
+        check_flags(self, lstm_units=(self.lstm_units >= 1, "at least 1"))
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"lstm_units": self.lstm_units}

@@ -3,9 +3,11 @@
 import json
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tokenization.json_files import read_object
 from tokenization.pictures import new_figure, save_figure
 from tokenization.write_aside import new_file
 
@@ -78,13 +80,11 @@ def short_name(model: str) -> str:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        earlier = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        earlier = None
-    if not isinstance(earlier, dict) or not {"settings", "found"} <= set(earlier):
-        raise ValueError(f"{path} holds no findings of an analysis: choose another --output_dir")
-    return earlier
+    with suppress(ValueError):
+        earlier = read_object(path)
+        if {"settings", "found"} <= set(earlier):
+            return earlier
+    raise ValueError(f"{path} holds no findings of an analysis: choose another --output_dir")
 
 
 __all__ = ["Findings", "short_name"]

@@ -35,8 +35,6 @@ class VariantArguments(FinetuningArguments, TaskArguments):
             raise ValueError("--config starts from scratch, and this is about what a checkpoint brings: give --model")
         if self.train_file is not None and self.validation_file is None:
             raise ValueError("give --validation_file: it is what the variants are measured on")
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
         if self.push_to_hub:
             raise ValueError("--push_to_hub is for one model, and an analysis keeps figures alone")
         if self.world_size > 1:

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from ..flags import GPT1_MINI, checkpoint
+from ..flags import GPT1_MINI, check_flags, checkpoint
+from ..generation_gpt1 import special_token_ids
 from ..loading import load_checkpoint_model, load_config
 from ..modeling_gpt1 import GPT1ForCausalLM
 from ..processor import device_for
@@ -43,9 +44,8 @@ class Arguments:
 
     def __post_init__(self) -> None:
         self.model = [checkpoint(name) for name in self.model]
-        for name, least in (("length", 2), ("sequences", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
+        least = {"length": 2, "sequences": 1, "batch_size": 1}
+        check_flags(self, **{name: (getattr(self, name) >= n, f"at least {n}") for name, n in least.items()})
 
 
 def analyze(args: Arguments) -> str:
@@ -139,7 +139,7 @@ def measure(
 def random_tokens(model: GPT1ForCausalLM, sequences: int, length: int, seed: int) -> torch.Tensor:
     """Tokens drawn alike from all but the special ones: `(sequences, length)`."""
     config = model.config
-    special = {config.unk_token_id, config.bos_token_id, config.sep_token_id, config.cls_token_id, config.pad_token_id}
+    special = special_token_ids(config)
     ordinary = torch.tensor([token for token in range(config.vocab_size) if token not in special])
     generator = torch.Generator().manual_seed(seed)
     return ordinary[torch.randint(len(ordinary), (sequences, length), generator=generator)]

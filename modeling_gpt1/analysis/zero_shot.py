@@ -29,6 +29,7 @@ from ..loading import load_checkpoint
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1ForMultipleChoice
 from ..processor import device_for, optimize_for_inference
 from ..scoring import line_break, surprisals
+from ..training import checkpoints_in, updates_of
 from ..training.data import Columns, Split, choices_of, complete_rows, find_columns
 from ..training.labels import Labels
 from ..training.sources import labelled_splits, read_splits
@@ -97,12 +98,7 @@ class Arguments(TableArguments):
 
 def checkpoints_of(name: str) -> list[str]:
     """The folders checkpoint-N in a folder, in their order; without any, what was given."""
-    found = [path for path in Path(name).glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
-    return [str(path) for path in sorted(found, key=_updates)] or [name]
-
-
-def _updates(name: str | Path) -> int:
-    return int(Path(name).name.rpartition("-")[2])
+    return [str(path) for path in checkpoints_in(name)] or [name]
 
 
 def analyze(args: Arguments) -> str:
@@ -149,9 +145,10 @@ def _draw(figure: Any, names: list[str], measured: dict[str, dict[str, Any]]) ->
     """Over the updates where all models are checkpoints of one run; else side by side."""
     figure.set_size_inches(7, 4.5)
     axes = figure.subplots()
-    runs = {Path(name).parent for name in names}
-    over_updates = len(runs) == 1 and all(Path(name).name.startswith("checkpoint-") for name in names)
-    places = {name: _updates(name) if over_updates else index for index, name in enumerate(names)}
+    places = {name: number for name in names if (number := updates_of(name)) is not None}
+    over_updates = len(places) == len(names) and len({Path(name).parent for name in names}) == 1
+    if not over_updates:
+        places = {name: index for index, name in enumerate(names)}
     for task, found in measured.items():
         inside = sorted((name for name in names if name in found), key=places.__getitem__)
         values = [found[name]["normalized"] for name in inside]

@@ -1,10 +1,11 @@
 """From rows to encoded data sets: read a file, find the columns, check the rows, tokenize."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, islice
 from os import PathLike
 from typing import Any
 
@@ -222,14 +223,21 @@ def encode(split: Split, columns: Columns, tokenizer: PreTrainedTokenizerBase, m
         if choices is None:
             encoded = dict(read(*batch.values(), truncation=True, max_length=max_length))
             return encoded | {"length": [len(ids) for ids in encoded["input_ids"]]}
-        encoded = {"input_ids": [], "attention_mask": [], "length": []}
-        for parts, options in zip(zip(*batch.values(), strict=True), choices, strict=True):
-            context = _fit_context(parts, options, read, max_length - tokenizer.num_special_tokens_to_add(pair=True))
-            rows_of = read([context] * len(options), options, truncation=True, max_length=max_length)
-            encoded["input_ids"].append(rows_of["input_ids"])
-            encoded["attention_mask"].append(rows_of["attention_mask"])
-            encoded["length"].append(max(map(len, rows_of["input_ids"])))
-        return encoded
+        contexts = list(zip(*batch.values(), strict=True))
+        of_choices = [_joined(parts) for parts, options in zip(contexts, choices, strict=True) for _ in options]
+        whole = iter(read(of_choices, list(chain.from_iterable(choices)), verbose=False)["input_ids"])
+        ids = [list(islice(whole, len(options))) for options in choices]
+        for row, options in enumerate(choices):
+            if max(map(len, ids[row])) > max_length:
+                room = max_length - tokenizer.num_special_tokens_to_add(pair=True)
+                context = _fit_context(contexts[row], options, read, room)
+                cut = read([context] * len(options), options, truncation=True, max_length=max_length)
+                ids[row] = cut["input_ids"]
+        return {
+            "input_ids": ids,
+            "attention_mask": [[[1] * len(choice) for choice in row] for row in ids],
+            "length": [max(map(len, row)) for row in ids],
+        }
 
     rows = Dataset.from_dict(texts)
     with without_data_bars(len(rows) <= 1000):  # one batch: the bar would be at its end at once
@@ -283,4 +291,8 @@ def _fit_context(
     encoded = read(document, add_special_tokens=False, return_offsets_mapping=True)
     if len(encoded["input_ids"]) > max(room, 0):
         document = document[: encoded["offset_mapping"][room - 1][1]] if room > 0 else ""
-    return " ".join(text for text in (document, rest) if text)
+    return _joined((document, rest))
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return " ".join(filter(None, parts))

@@ -116,6 +116,7 @@ class TaskArguments(TableArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_flags(self, seeds=(self.seeds >= 1, "at least 1"))
         if self.config is None:
             self.model = checkpoint(self.model or GPT1_MINI)
         elif self.model is not None:
@@ -242,7 +243,6 @@ def finetune(
         config = new_config(task_args.config, tokenizer)
     else:
         tokenizer, config = load_tokenizer_and_config(task_args.model)
-    training_args.use_cache = config.use_cache  # Trainer writes it into the configuration, off by default
     max_length = task_args.max_length or config.max_position_embeddings
     if not tokenizer.num_special_tokens_to_add(pair=True) < max_length <= config.max_position_embeddings:
         raise ValueError(f"--max_length must lie in [4, {config.max_position_embeddings}], got {max_length}")

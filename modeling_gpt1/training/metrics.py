@@ -1,6 +1,5 @@
 """The tasks' metrics, in the form of an `evaluate` metric that needs no network, and a report class by class."""
 
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -19,8 +18,8 @@ from sklearn.metrics import (
 )
 from transformers import EvalPrediction
 
+from tokenization.json_files import write_object
 from tokenization.pictures import new_figure, save_figure
-from tokenization.write_aside import new_file
 
 
 MOST_NAMED = 40  # classes that a picture has room to name
@@ -120,9 +119,7 @@ def class_report(
 
 def write_class_report(directory: Path, split: str, report: dict[str, Any]) -> None:
     """Writes a report as `SPLIT_report.json`, and its confusion matrix as a picture if matplotlib is installed."""
-    text = json.dumps(report, indent=2, ensure_ascii=False)
-    with new_file(directory / f"{split}_report.json") as file:
-        file.write_text(text + "\n", encoding="utf-8")
+    write_object(directory / f"{split}_report.json", report)
     picture = directory / f"{split}_confusion_matrix.png"
     names = report["confusion_matrix"]["classes"]
     matrix = np.asarray(report["confusion_matrix"]["true_by_predicted"])

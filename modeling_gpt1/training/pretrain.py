@@ -31,8 +31,8 @@ from transformers import (
 from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments
 
-from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from ..flags import checkpoint
+from ..configuration_gpt1 import NAMED_CONFIGURATIONS, SPECIAL_IDS, GPT1Config
+from ..flags import check_flags, checkpoint
 from ..loading import (
     align,
     load_checkpoint_tokenizer,
@@ -141,10 +141,12 @@ class CorpusArguments(TableArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.repeats <= 1:
-            raise ValueError(f"--repeats must lie in [0, 1], got {self.repeats}")
-        if self.pairs < 0 or self.pairs and self.objective != "clm":
-            raise ValueError(f"--pairs must be at least 0, and 0 for --objective mlm, got {self.pairs}")
+        right_pairs = self.pairs >= 0 if self.objective == "clm" else self.pairs == 0
+        check_flags(
+            self,
+            repeats=(0 <= self.repeats <= 1, "from 0 to 1"),
+            pairs=(right_pairs, "at least 0, and 0 for --objective mlm"),
+        )
         self.model = self.model and checkpoint(self.model)
         self.tokenizer = self.tokenizer and checkpoint(self.tokenizer)
 
@@ -199,7 +201,6 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     length = config.max_position_embeddings
     if corpus_args.objective == "clm" and not 0 < len(tokenizer(corpus_args.prompt)["input_ids"]) < length:
         raise ValueError(f"--prompt must be a text of fewer than {length} tokens, got {corpus_args.prompt[:60]!r}")
-    training_args.use_cache = config.use_cache  # Trainer writes it into the configuration, off by default
     training_args.remove_unused_columns = False  # pairs are not the model's own arguments
     model = load_model(corpus_args, config, tokenizer)  # a damaged one is refused before hours of encoding
     with training_args.main_process_first(desc="encoding the corpus"):
@@ -213,14 +214,14 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
         )
         books = encoded(corpus_args.corpus)
         held_out = encoded(corpus_args.validation_corpus) if corpus_args.validation_corpus else None
-    seed = training_args.seed if training_args.data_seed is None else training_args.data_seed
     make_pairs = None
     if corpus_args.pairs:
         assert isinstance(model, GPT1ForCausalLM)
         Comparison(config.hidden_size).attach(model)
         maker = PairMaker(config, min(PAIR_LENGTH, length), rarity(books, config.vocab_size))
         make_pairs = partial(maker, corpus_args.pairs)
-    windows = BookWindows(books, length, seed=seed, repeats=corpus_args.repeats, make_pairs=make_pairs)
+    order = training_args.seed_of_order
+    windows = BookWindows(books, length, seed=order, repeats=corpus_args.repeats, make_pairs=make_pairs)
     measured = None if held_out is None else BookWindows(held_out, length)
     if held_out is None:
         training_args.eval_strategy = "no"
@@ -391,7 +392,7 @@ class FreshSpecialTokens(TrainerCallback):
     ) -> None:
         model = kwargs["model"]
         config, weight = model.config, model.get_input_embeddings().weight
-        ids = [config.bos_token_id, config.sep_token_id, config.cls_token_id, config.pad_token_id]
+        ids = [getattr(config, name) for name in SPECIAL_IDS]
         random = torch.Generator().manual_seed(args.seed)
         fresh = torch.normal(0.0, config.initializer_range, (len(ids), config.hidden_size), generator=random)
         with torch.no_grad():

@@ -1,6 +1,5 @@
 """What every training run shares: where it writes, how it stops and goes on, and what it leaves."""
 
-import json
 import logging
 import math
 import os
@@ -8,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,17 +27,17 @@ from transformers import (
     TrainerState,
     TrainingArguments,
 )
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.training_args import OptimizerNames
 
-from tokenization.write_aside import new_file
+from tokenization.json_files import read_object, write_object
 
 from ..flags import check_flags
 from ..loading import is_finite
 from ..processor import has_fast_bfloat16, reuse_freed_memory
-from . import FACTS
+from . import FACTS, checkpoints_in
 from .report import Progress
 
 
@@ -110,6 +109,11 @@ class RunArguments(TrainingArguments):
         if self.hub_token is not None:  # Trainer pickles its arguments into every checkpoint, and publishes them
             os.environ["HF_TOKEN"], self.hub_token = self.hub_token, None
 
+    @property
+    def seed_of_order(self) -> int:
+        """Of the order of examples: `data_seed`, or `seed` where it is not given."""
+        return self.seed if self.data_seed is None else self.data_seed
+
     def check_output_dir(self) -> None:
         """
         Raises `ValueError` if `output_dir` is a file, or holds a run that is at work or not to be resumed, or if there
@@ -126,7 +130,7 @@ class RunArguments(TrainingArguments):
             with only_run(output_dir):
                 pass
         resume = self.resume_from_checkpoint
-        if isinstance(resume, str) and not Path(resume, "trainer_state.json").is_file():
+        if isinstance(resume, str) and not Path(resume, TRAINER_STATE_NAME).is_file():
             raise ValueError(f"no checkpoint at {resume}: give the folder of one, or --resume_from_checkpoint True")
 
     def card_settings(self) -> dict[str, Any]:
@@ -270,8 +274,9 @@ class RunTrainer(Trainer):
 
     _GOOD = torch.iinfo(torch.int64).max  # the first bad step where there was none
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    def __init__(self, model: PreTrainedModel, args: RunArguments, **kwargs: Any):
+        args.use_cache = model.config.use_cache  # Trainer writes it into the configuration, off by default
+        super().__init__(model, args, **kwargs)
         if not self.args.verbose and any(self.pop_callback(each) for each in (ProgressCallback, PrinterCallback)):
             self.add_callback(Progress)
         self.loss_of_run = LossOfRun()
@@ -343,8 +348,7 @@ class RunTrainer(Trainer):
         sampler = super()._get_train_sampler(*args, **kwargs)
         if not isinstance(sampler, LengthGroupedSampler):
             return sampler
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return SeededLengthGroupedSampler(sampler.batch_size, sampler.lengths, seed)
+        return SeededLengthGroupedSampler(sampler.batch_size, sampler.lengths, self.args.seed_of_order)
 
     def get_eval_dataloader(self, *args: Any, **kwargs: Any) -> DataLoader:
         with set_aside(self.args, "dataloader_drop_last", False):  # it is for steps of one size
@@ -371,13 +375,10 @@ def last_complete_checkpoint(output_dir: str | os.PathLike) -> str | None:
     The latest checkpoint that was written to its end: `Trainer` writes its state last, so where that is whole, all is.
     A process that was killed while it saved leaves one without.
     """
-    checkpoints = [path for path in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name[-1].isdigit()]
-    for checkpoint in sorted(checkpoints, key=lambda path: int(path.name.rpartition("-")[2]), reverse=True):
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        return str(checkpoint)
+    for checkpoint in reversed(checkpoints_in(output_dir)):
+        with suppress(OSError, ValueError):
+            if read_object(checkpoint / TRAINER_STATE_NAME):
+                return str(checkpoint)
     return None
 
 
@@ -409,7 +410,7 @@ def train(trainer: RunTrainer) -> dict[str, float]:
             f"{resume} holds a model alone (--save_only_model True), and no run can go on without its optimizer's "
             "state: begin anew, or from it as --model"
         )
-    done = TrainerState.load_from_json(str(Path(resume, "trainer_state.json"))).global_step if resume else 0
+    done = TrainerState.load_from_json(str(Path(resume, TRAINER_STATE_NAME))).global_step if resume else 0
     os.makedirs(args.output_dir, exist_ok=True)
     if args.device.type == "cpu":
         reuse_freed_memory()
@@ -451,6 +452,4 @@ def save_facts(trainer: RunTrainer, **facts: Any) -> None:
     """Leaves what a model card tells of the run and its other files do not; what the card itself left there stays."""
     if trainer.is_world_process_zero():
         path = Path(trainer.args.output_dir, FACTS)
-        known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        with new_file(path) as file:
-            file.write_text(json.dumps(known | facts, indent=2) + "\n", encoding="utf-8")
+        write_object(path, read_object(path) | facts)

@@ -1,12 +1,11 @@
 """A fine-tuning repeated with several seeds: the median and the range of each figure."""
 
 import copy
-import json
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tokenization.write_aside import new_file
+from tokenization.json_files import read_object, write_object
 
 from .finetune import FinetuningArguments, TaskArguments, finetune
 from .metrics import METRICS
@@ -25,11 +24,9 @@ def finetune_seeds(task_args: TaskArguments, training_args: FinetuningArguments)
         `list[FinetuningArguments]`: those of each run.
 
     Raises:
-        ValueError: no seed, a push of what are several models, or one run's checkpoint for all of them; and what
-            [`finetune`] raises.
+        ValueError: a push of what are several models, or one run's checkpoint for all of them; and what [`finetune`]
+            raises.
     """
-    if task_args.seeds < 1:
-        raise ValueError(f"--seeds must be at least 1, got {task_args.seeds}")
     if isinstance(training_args.resume_from_checkpoint, str) and task_args.seeds > 1:
         raise ValueError("--seeds goes on with --resume_from_checkpoint True: a checkpoint is one run's")
     if training_args.push_to_hub:
@@ -41,13 +38,11 @@ def finetune_seeds(task_args: TaskArguments, training_args: FinetuningArguments)
         run.seed, run.output_dir = seed, str(Path(training_args.output_dir, f"seed-{seed}"))
         if not Path(run.output_dir).is_dir():
             run.resume_from_checkpoint = None  # to resume is for those that were begun
-        done = Path(run.output_dir, RESULTS)
-        results.append(json.loads(done.read_text(encoding="utf-8")) if done.is_file() else finetune(task_args, run))
+        results.append(read_object(Path(run.output_dir, RESULTS)) or finetune(task_args, run))
         runs.append(run)
     if training_args.process_index == 0:
-        with new_file(Path(training_args.output_dir, RESULTS)) as file:
-            summary = {"seeds": [run.seed for run in runs]} | summarize(results)
-            file.write_text(json.dumps(summary, indent=4) + "\n", encoding="utf-8")
+        summary = {"seeds": [run.seed for run in runs]} | summarize(results)
+        write_object(Path(training_args.output_dir, RESULTS), summary)
         print(table(summary))
     return runs
 

@@ -32,8 +32,9 @@ from modeling_gpt1 import (
     cli,
 )
 from modeling_gpt1.cli import COMMANDS, _recorded, main
-from modeling_gpt1.inference import GenerateArguments, PredictArguments, Predictor, batches_of_like_length
+from modeling_gpt1.inference import GenerateArguments, PredictArguments, Predictor
 from modeling_gpt1.processor import compute_dtype
+from modeling_gpt1.scoring import batches_of_like_length
 from modeling_gpt1.training import finetune as finetuning
 from modeling_gpt1.training.data import Columns, Split, encode
 from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments

@@ -31,7 +31,7 @@ def run(tmp_path, tiny_config):
     }
     for name, value in files.items():
         (tmp_path / name).write_text(json.dumps(value))
-    for step in (10, 9, 20):
+    for step in (10, 9, 20, "best2"):
         (tmp_path / f"checkpoint-{step}").mkdir()
     return SimpleNamespace(directory=tmp_path, model=model, tokenizer=tokenizer)
 

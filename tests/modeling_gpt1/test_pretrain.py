@@ -433,7 +433,7 @@ def test_accelerate_configurations_parse(config):
         ("blank.txt", b" \n\n \n", [], "there is no text in"),
         ("missing", None, [], "no such file or folder"),
         ("good.txt", b"a book\n" * 99, ["--config", "giant"], "no configuration giant"),
-        ("good.txt", b"a book\n" * 99, ["--config", __file__], "is not JSON"),
+        ("good.txt", b"a book\n" * 99, ["--config", __file__], "is no JSON"),
         ("good.txt", b"a book\n" * 99, ["--tokenizer", "no/such/folder"], "no/such/folder"),
         ("good.txt", b"a book\n" * 99, ["--model", "no/such/folder"], "no checkpoint at no/such/folder"),
         ("good.txt", b"a book\n" * 99, ["--muon", "True", "--optim", "adafactor"], "give --muon False"),

@@ -143,6 +143,7 @@ def test_another_models_checkpoint_is_not_resumed_from(flags, tmp_path, capfd):
 def test_a_run_that_is_done_trains_nothing_and_says_so(flags, tmp_path, caplog):
     assert main(["finetune", *flags]) == 0
     caplog.clear()
+    (tmp_path / "out/checkpoint-best2").mkdir()  # somebody's own
     assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 0
     assert f"{tmp_path / 'out/checkpoint-6'} has all of the run's 6 steps: nothing was trained" in caplog.messages
 
