@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from .tokenization_gpt1 import GPT1Tokenizer, join_surrogates
+from .text_files import join_surrogates
+from .tokenization_gpt1 import GPT1Tokenizer
 
 
 # No other white space, no marks that combine, and nothing that `repair.py` or the degree sign's rule reads with what
@@ -77,5 +78,5 @@ class CorpusEncoder:
         try:
             encodings = self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError:
-            encodings = self._tokenizer.encode_batch_fast(join_surrogates(list(texts)), add_special_tokens=False)
+            encodings = self._tokenizer.encode_batch_fast(list(map(join_surrogates, texts)), add_special_tokens=False)
         return [encoding.ids for encoding in encodings]

@@ -18,7 +18,7 @@ from os import PathLike
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from .text_files import check_encoding, read_lines
+from .text_files import check_encoding, first_line, join_surrogates, read_lines
 
 
 logger = logging.getLogger(__name__)
@@ -173,7 +173,7 @@ class DelimitedTable(Table):
     ):
         super().__init__(path, arguments)
         self.names = names
-        first = next((line for line in read_lines(path, self.encoding) if line.strip()), "")
+        first = first_line(path, self.encoding)
         unquoted = re.sub('"[^"]*"', "", first)
         tabs = Path(path).suffix.lower() == ".tsv"
         self.delimiter = arguments.delimiter or ("\t" if tabs else max(DELIMITERS, key=unquoted.count))
@@ -261,7 +261,7 @@ class JsonTable(Table):
 
     def __init__(self, path: str | PathLike, arguments: TableArguments):
         super().__init__(path, arguments)
-        first = next((line for line in read_lines(path, self.encoding) if line.strip()), "")
+        first = first_line(path, self.encoding)
         self.unit = "entry" if first.lstrip().startswith("[") else "line"
 
     def rows(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -280,9 +280,8 @@ class JsonTable(Table):
     def _load(self, text: str, where: str) -> Any:
         try:
             value = json.loads(text, object_pairs_hook=_once_each)
-            if SURROGATE.search(text):  # half a character, which no file can hold, becomes U+FFFD as in ftfy
-                whole = json.dumps(value, ensure_ascii=False).encode("utf-16", "surrogatepass")
-                value = json.loads(whole.decode("utf-16", "replace"))
+            if SURROGATE.search(text):
+                value = json.loads(join_surrogates(json.dumps(value, ensure_ascii=False)))
             return value
         except (ValueError, RecursionError) as error:
             at = f"{error.msg}, character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)

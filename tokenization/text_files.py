@@ -84,6 +84,16 @@ def read_lines(path: str | PathLike, encoding: str | None = None) -> Iterator[st
         yield from io.StringIO(block, newline="")
 
 
+def first_line(path: str | PathLike, encoding: str | None = None) -> str:
+    """The first line that is not blank; empty where there is none."""
+    return next((line for line in read_lines(path, encoding) if line.strip()), "")
+
+
+def join_surrogates(text: str) -> str:
+    """Halves of a character joined, and lone ones, which UTF-8 cannot hold, replaced by U+FFFD, as in ftfy."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _likely(raw: bytes) -> str:
     """What to try with bytes that are not UTF-8."""
     text = raw.decode("utf-8", "replace")

@@ -20,6 +20,7 @@ from transformers.utils import PaddingStrategy
 
 from .english import build_tokenizer
 from .spacing import SPECIAL, decoder
+from .text_files import join_surrogates
 
 
 PACKAGED_TOKENIZER = Path(__file__).resolve().parent / "gpt1-bpe-40k"
@@ -199,8 +200,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         try:
             return encode(text, text_pair, **kwargs)
         except TypeError:
-            repaired = join_surrogates(text)
-            repaired_pair = None if text_pair is None else join_surrogates(text_pair)
+            repaired = _join_surrogates(text)
+            repaired_pair = None if text_pair is None else _join_surrogates(text_pair)
             if (repaired, repaired_pair) == (text, text_pair):
                 raise
             return encode(repaired, repaired_pair, **kwargs)
@@ -367,12 +368,12 @@ def _as_written(token: str | AddedToken, special: bool) -> AddedToken:
     return token if isinstance(token, AddedToken) else AddedToken(token, special=special, normalized=False)
 
 
-def join_surrogates(text: Any) -> Any:
-    """Texts, in lists and pairs or alone, with pairs of surrogates joined and lone ones replaced by U+FFFD."""
+def _join_surrogates(text: Any) -> Any:
+    """Of a text, or of texts in lists and pairs."""
     if isinstance(text, str):
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return join_surrogates(text)
     if isinstance(text, (list, tuple)):
-        return type(text)(join_surrogates(item) for item in text)
+        return type(text)(map(_join_surrogates, text))
     raise TypeError(f"a text is a str, not {type(text).__name__}")
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from . import english
 from .corpus import read_texts
+from .text_files import join_surrogates
 from .tokenization_gpt1 import GPT1Tokenizer
 
 
@@ -139,12 +140,12 @@ def count_words(texts: Iterable[str], show_progress: bool = False) -> tuple[Coun
 
 
 def _normalize(rules: normalizers.Normalizer, stretches: list[str]) -> str:
-    """The words of `stretches`, between blanks; lone surrogates, which UTF-8 cannot hold, become U+FFFD as in ftfy."""
+    """The words of `stretches`, between blanks."""
     text = " ".join(stretches)
     try:
         return rules.normalize_str(text)
     except UnicodeEncodeError:
-        return rules.normalize_str(text.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+        return rules.normalize_str(join_surrogates(text))
 
 
 def _blocks(stretches: list[str]) -> Iterator[list[str]]:

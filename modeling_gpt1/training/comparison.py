@@ -16,6 +16,7 @@ from datasets import Dataset
 from torch import nn
 
 from ..configuration_gpt1 import GPT1Config
+from ..inputs_gpt1 import last_real
 from ..modeling_gpt1 import GPT1ForCausalLM, GPT1Model
 
 
@@ -136,6 +137,6 @@ class Comparison(nn.Module):
         is_read = pair_found >= 0
         logits, answers = self.found(middle).squeeze(-1), pair_found.clamp_min(0).to(middle)
         found = F.binary_cross_entropy_with_logits(logits, answers, weight=is_read.to(middle), reduction="sum")
-        last = is_read.size(1) - is_read.flip(1).int().argmax(1)  # the extract token comes after the last that is read
+        last = last_real(is_read) + 1  # the extract token comes after the last that is read
         final = outputs.last_hidden_state[torch.arange(len(pair_ids), device=pair_ids.device), last]
         return found / is_read.sum() + 10 * F.mse_loss(self.overlap(final).squeeze(-1), pair_overlap.to(final))

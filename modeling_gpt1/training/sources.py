@@ -10,7 +10,7 @@ import datasets
 from datasets import ClassLabel, Dataset
 
 from tokenization.table_files import BadRows, DelimitedTable, JsonTable, Table, TableArguments, open_table
-from tokenization.text_files import read_lines
+from tokenization.text_files import first_line, read_lines
 
 from .data import Split
 from .tasks import HeldOut, Release, Task
@@ -173,7 +173,7 @@ def _open(
     ending = path.suffix.lower()
     if ending not in (".tsv", ".txt") or not path.is_file():
         return open_table(path, lenient if official else tables)
-    first = next((line for line in read_lines(path, tables.encoding) if line.strip()), "")
+    first = first_line(path, tables.encoding)
     if first.startswith("{"):
         return JsonTable(path, lenient)
     fields = [name.strip() for name in first.split("\t")]
