@@ -110,6 +110,7 @@ class Facts:
         dataset: the data set's Hub id, where it has one.
         corpus: what the model was trained on, in words.
         base_model: the checkpoint that was fine-tuned; None for one trained from scratch.
+        columns: those of the texts and choices, by the flags that named them.
         settings: what to list of the training, by name; an empty one where there was none to tell of.
         command: the command that trains it anew.
         sample: text that it has generated.
@@ -124,6 +125,7 @@ class Facts:
     dataset: str | None = None
     corpus: str | None = None
     base_model: str | None = None
+    columns: dict[str, list[str] | None] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     command: str | None = None
     sample: str | None = None

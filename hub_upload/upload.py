@@ -132,6 +132,8 @@ def push(
         if space:
             upload = _Upload(api, repo_id, "space", app)
             result.space = upload.preview() if dry_run else upload.push(message, private)
+            if private:
+                result.space.notes.append("the model is private: give the Space a secret HF_TOKEN that may read it")
         return result
 
 

@@ -13,6 +13,11 @@ def checkpoint(model: str) -> str:
     return GPT1_MINI if model == Path(GPT1_MINI).name else model
 
 
+def lasting_name(model: str | None) -> str | None:
+    """What `--model` names, wherever one stands and whatever becomes of it: a directory by its whole path."""
+    return str(Path(model).resolve()) if model and Path(model).is_dir() else model
+
+
 def check_model(model: str) -> None:
     """Raises `FileNotFoundError` for what can only be a directory and is none, or one without a checkpoint."""
     path = Path(model)

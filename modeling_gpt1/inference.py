@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +17,7 @@ from transformers import (
     set_seed,
 )
 
+from tokenization.json_files import read_object
 from tokenization.table_files import JsonTable, TableArguments, kind_of, write_table
 from tokenization.write_aside import new_file
 
@@ -30,6 +32,7 @@ from .modeling_gpt1 import (
 )
 from .processor import InferenceDtype, device_for, optimize_for_inference
 from .scoring import batches_of_like_length
+from .training import FACTS
 from .training.data import Columns, Split, complete_rows, encode, find_columns, read_file, unknown_share
 from .training.labels import class_names
 from .training.tasks import TASKS, TaskName
@@ -152,6 +155,7 @@ class Predictor:
 
     def __init__(self, path: str, batch_size: int = 32, dtype: InferenceDtype = "auto"):
         model, self.tokenizer = load_checkpoint(path)
+        self.trained_on: dict[str, list[str] | None] = read_object(Path(path, FACTS)).get("columns", {})
         if not isinstance(model, GPT1TaskModel):
             raise ValueError(f"{path} holds {type(model).__name__}, which has no task head: fine-tune it first")
         self.model = optimize_for_inference(model.to(device_for(dtype)), dtype)
@@ -185,9 +189,11 @@ class Predictor:
         self, split: Split, text_columns: list[str] | None = None, choice_columns: list[str] | None = None
     ) -> Columns:
         """
-        The columns of the text and the choices: those of any task of this head. Raises `ValueError` if they are not
-        there.
+        The columns of the text and the choices: if they are not named those that a training here was told of, or else
+        those of any task of this head. Raises `ValueError` if they are not there.
         """
+        text_columns = text_columns or self.trained_on.get("text_columns")
+        choice_columns = choice_columns or self.trained_on.get("choice_columns")
         *others, task = (task for task in TASKS.values() if task.head is type(self.model))  # the generic one is last
         task = replace(
             task,
@@ -198,7 +204,8 @@ class Predictor:
 
     def label(self, split: Split, columns: Columns) -> list[dict[str, Any]]:
         """What a call gives, of complete rows."""
-        encoded = encode(split, columns, self.tokenizer, self.config.max_position_embeddings)
+        max_length = min(self.tokenizer.model_max_length, self.config.max_position_embeddings)
+        encoded = encode(split, columns, self.tokenizer, max_length)
         unknown_share(encoded, self.tokenizer, split.name)
         batches = batches_of_like_length(encoded["length"][:], self.batch_size)
         encoded = encoded.remove_columns("length")
@@ -210,8 +217,10 @@ class Predictor:
         for indices, batch in zip(batches, progress, strict=True):
             with torch.inference_mode():
                 logits = self.model(**{key: tensor.to(self.model.device) for key, tensor in batch.items()}).logits
-            if not logits.isfinite().all():
-                raise FloatingPointError(f"the model's answer to {split.place(indices[0])} is not finite")
+            finite = logits.isfinite().flatten(1).all(1).tolist()
+            if not all(finite):
+                place = split.place(indices[finite.index(False)])
+                raise FloatingPointError(f"the model's answer to {place} is not finite")
             for index, result in zip(indices, self._results(logits.float().cpu()), strict=True):
                 results[index] = result
         return results
@@ -243,6 +252,10 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
         raise ValueError("give either --text or --input_file")
     if (args.input_file is None) != (args.output_file is None):
         raise ValueError("--input_file and --output_file go together")
+    if args.text_pair is not None and args.text is None:
+        raise ValueError("--text_pair is the second text of a pair: give --text as well")
+    if args.data_dir is not None or args.output_dir is not None:
+        raise ValueError("--data_dir and --output_dir go with --task")
     if args.text is not None and (args.text_columns or args.choice_columns):
         raise ValueError("--text_columns and --choice_columns are of --input_file, not of --text")
     if args.input_file is not None and args.output_file is not None:

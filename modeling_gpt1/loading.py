@@ -165,8 +165,10 @@ def find_tokenizer(source: str | os.PathLike, config: GPT1Config) -> GPT1Tokeniz
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # transformers reads without looking
         said = error if isinstance(error, ValueError) else repr(error)
         raise ValueError(f"the tokenizer of {source} cannot be read: {said}") from error
-    has_special_rows = all(getattr(config, name) is not None for name in SPECIAL_IDS)
-    check_vocabulary(tokenizer, config.vocab_size, f"of {source}", has_special_rows)
+    known = [getattr(config, name) for name in SPECIAL_IDS]
+    # Rows that no token has are customary: they make the matrix a multiple of what a GPU likes
+    if len(tokenizer) > config.vocab_size or known != [getattr(tokenizer, name) for name in SPECIAL_IDS]:
+        check_vocabulary(tokenizer, config.vocab_size, f"of {source}", None not in known)
     return tokenizer
 
 

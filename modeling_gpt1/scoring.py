@@ -461,7 +461,8 @@ def write_features(args: FeaturesArguments) -> tuple[int, ...]:
 
 def _write_npz(table: pd.DataFrame, states: np.ndarray, layers: list[int], path: Path) -> None:
     """Numbers alone: an array of words would be as wide as the longest, and spans lead to them."""
-    np.savez(path, **table.select_dtypes("number"), layers=layers, states=states)
+    with path.open("wb") as file:  # to whose name nothing is added
+        np.savez(file, **table.select_dtypes("number"), layers=layers, states=states)
 
 
 def _write_parquet(table: pd.DataFrame, states: np.ndarray, layers: list[int], path: Path) -> None:

@@ -40,6 +40,11 @@ def submit(args: PredictArguments) -> list[Path]:
         raise ValueError("--task goes with --data_dir, the official files, and --output_dir, for the predictions")
     if args.text is not None or args.input_file is not None:
         raise ValueError("give one of --text, --input_file and --task")
+    if any((args.text_pair, args.output_file, args.text_columns, args.choice_columns)):
+        raise ValueError(
+            "--task reads and writes official files: it goes without --text_pair, --output_file, --text_columns and "
+            "--choice_columns"
+        )
     splits = read_splits(task, {}, args.data_dir, args, only=release.predictions, skip=False)
     paths = {split: Path(args.output_dir, release.predictions[split]) for split in splits}
     with ExitStack() as stack:

@@ -35,7 +35,7 @@ _RULES = [
     (r" (?=(?:[.,;:?!%)\]}]|\.\.+|n't|'(?:s|m|d|re|ve|ll)|'') )", ""),
     # what leans on the word after it, or on both
     (r"(?<= [(\[{$£€#`]|\"[(\[{$£€#`]|``) ", ""),
-    (r"(?<=\w) (?=[\-/] )", ""),
+    (r"(?<=\w) (?=[\-/](?:[ .,;:?!%)\]}']|n't))", ""),  # whatever leans on the hyphen in turn
     (r"(?<=\w[\-/]) (?=\w)", ""),
     (r"(?<=\d,) (?=000 )", ""),
     # quotes open and close in turn, anew on every line: no blank after one that opens, nor before one that closes

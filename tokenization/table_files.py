@@ -174,9 +174,13 @@ class DelimitedTable(Table):
         super().__init__(path, arguments)
         self.names = names
         first = first_line(path, self.encoding)
-        unquoted = re.sub('"[^"]*"', "", first)
+        unquoted = re.sub('"[^"]*"', "", first).rstrip("\r\n")
+        said = re.fullmatch("sep=(.)", unquoted)  # Excel's own line
         tabs = Path(path).suffix.lower() == ".tsv"
-        self.delimiter = arguments.delimiter or ("\t" if tabs else max(DELIMITERS, key=unquoted.count))
+        likely = said[1] if said else "\t" if tabs else max(DELIMITERS, key=unquoted.count)
+        self.delimiter = arguments.delimiter or likely
+        # `text, label`, whose fields are quoted after a blank
+        self.spaced = f"{self.delimiter} " in unquoted and not re.search(f"{re.escape(self.delimiter)}(?! )", unquoted)
         self.decimal_comma = self.delimiter == ";"
         self.quoted = (self.delimiter != "\t" or self._is_quoted(first)) if quoted is None else quoted
 
@@ -189,7 +193,7 @@ class DelimitedTable(Table):
         names, blank = self.names, []
         for number, fields in self._parse(quoted):
             if names is None:
-                if "".join(fields).strip():
+                if "".join(fields).strip() and fields != ["sep=", ""]:
                     names = self._header(fields)
                 continue
             while len(fields) > len(names) and not fields[-1].strip():
@@ -215,7 +219,8 @@ class DelimitedTable(Table):
         csv.field_size_limit(LONGEST_FIELD)
         lines = read_lines(self.path, self.encoding)
         quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-        records = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True)
+        spaced = quoted and self.spaced
+        records = csv.reader(lines, delimiter=self.delimiter, quoting=quoting, strict=True, skipinitialspace=spaced)
         number = 0
         try:
             for number, fields in enumerate(records, 1):

@@ -80,7 +80,7 @@ def _read(args: Arguments) -> dict[str, Any]:
         raise ValueError(f"--text must have {FEWEST} to {most} tokens, it has {len(ids)}")
     weights = torch.cat(model(torch.tensor([ids]), output_attentions=True).attentions)
     return {
-        "tokens": [token.replace("</w>", "") for token in tokenizer.convert_ids_to_tokens(ids)],
+        "tokens": tokenizer.convert_ids_to_tokens(ids),
         "weights": weights.double().numpy().round(4).tolist(),
     }
 
@@ -145,6 +145,7 @@ def _draw(figure: Any, tokens: list[str], weights: torch.Tensor, main: list[list
             image = axes.imshow(weights[layer, head].numpy(), vmin=0, vmax=1)
             axes.set_title(f"{layer + 1}.{head + 1} {main[layer][head]}", fontsize=7)
             axes.set(xticks=[], yticks=[])
+    tokens = [token.replace("</w>", "") for token in tokens]
     for axes in panels[-1]:
         axes.set_xticks(range(len(tokens)), tokens, rotation=90, fontsize=4, parse_math=False)
     for axes in panels[:, 0]:

@@ -8,7 +8,7 @@ gpt1 finetune --task sst2 --train_file train.csv --validation_file validation.cs
 
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, GPT1Config
-from ..flags import GPT1_MINI, check_flags, checkpoint
+from ..flags import GPT1_MINI, check_flags, checkpoint, lasting_name
 from ..loading import (
     align,
     load_tokenizer_and_config,
@@ -34,7 +34,7 @@ from ..loading import (
     new_config,
 )
 from ..modeling_gpt1 import GPT1ForMultipleChoice, GPT1TaskModel
-from .data import complete_rows, encode, find_columns, unknown_share
+from .data import Columns, Split, complete_rows, encode, find_columns, unknown_share
 from .labels import Labels, class_names
 from .metrics import METRICS, TaskMetrics, class_report, write_class_report
 from .optimization import MuonTrainer, OriginalTrainer
@@ -221,28 +221,9 @@ def finetune(
     """
     task = TASKS[task_args.task]
     training_args.check_output_dir()
-    files = {
-        "train": task_args.train_file,
-        "validation": task_args.validation_file,
-        "test": task_args.test_file,
-    }
-    splits = read_splits(task, files, task_args.data_dir, task_args)
-    splits = labelled_splits(task, splits, task_args.label_column)
-    if "train" not in splits:
-        raise ValueError("there is no training data: give --train_file")
-    columns = {
-        name: find_columns(task, split, task_args.text_columns, task_args.label_column, task_args.choice_columns)
-        for name, split in splits.items()
-    }
-    splits = {name: complete_rows(split, columns[name]) for name, split in splits.items()}
-
+    splits, columns = read_labelled(task, task_args)
     set_seed(training_args.seed)
-    if task_args.model is None:
-        tokenizer = GPT1Tokenizer(task_format=True)
-        assert task_args.config is not None  # the one or the other is given
-        config = new_config(task_args.config, tokenizer)
-    else:
-        tokenizer, config = load_tokenizer_and_config(task_args.model)
+    tokenizer, config = starting_point(task_args)
     max_length = task_args.max_length or config.max_position_embeddings
     if not tokenizer.num_special_tokens_to_add(pair=True) < max_length <= config.max_position_embeddings:
         raise ValueError(f"--max_length must lie in [4, {config.max_position_embeddings}], got {max_length}")
@@ -258,6 +239,7 @@ def finetune(
         splits[name], numbers[name] = labels.numbers(split, columns[name])
         splits[name].bad_rows.report(split.name)
     model = load_model(task_args.model, task, config, tokenizer, labels)
+    tokenizer.model_max_length = max_length
     if task_args.lm_coef is not None:
         model.config.lm_coef = task_args.lm_coef
     if prepare is not None:
@@ -271,8 +253,57 @@ def finetune(
         for name, split in splits.items()
     }
     labels.warn(numbers["train"], splits["train"].name, open_task=task.regression is None)
-    names = {name: split.name for name, split in splits.items()}
-    return _train(task_args, training_args, task, model, tokenizer, labels, metrics, encoded, names)
+    unknown = {name: unknown_share(rows, tokenizer, f"the {name} data") for name, rows in encoded.items()}
+    if training_args.process_index == 0:
+        announce_recipe(task_args, training_args)
+        print(f"{task_args.task}: {model_line(task_args.model, task_args.config, model.num_parameters())}")
+        for name, rows in encoded.items():
+            print(f"{'learns from' if name == 'train' else 'measured on'} {len(rows):,} rows of {splits[name].name}")
+        print(labels.summary(numbers["train"]))
+
+    if "validation" not in encoded:
+        training_args.eval_strategy = "no"
+        training_args.load_best_model_at_end = False
+    collator = DataCollatorForMultipleChoice if task.head is GPT1ForMultipleChoice else DataCollatorWithPadding
+    trainer = (OriginalTrainer if training_args.original_adam else MuonTrainer)(
+        model=model,
+        args=training_args,
+        data_collator=collator(tokenizer),
+        train_dataset=encoded["train"],
+        eval_dataset=encoded.get("validation"),
+        processing_class=tokenizer,
+        compute_metrics=metrics.of_logits,
+    )
+    results = {"train": train(trainer) | {"train_samples": len(encoded["train"])}}
+    for name, rows in encoded.items():
+        prefix = name.replace("validation", "eval")
+        if name != "train":
+            results[prefix] = measure(trainer, rows, prefix, labels, numbers["train"])
+        results[prefix][f"{prefix}_unk_share"] = unknown[name]
+    return write_results(trainer, task_args, results)
+
+
+def read_labelled(task: Task, task_args: TaskArguments) -> tuple[dict[str, Split], dict[str, Columns]]:
+    """The rows of each split that a task has labels of, and their columns; those that lack something are left out."""
+    files = {"train": task_args.train_file, "validation": task_args.validation_file, "test": task_args.test_file}
+    splits = read_splits(task, files, task_args.data_dir, task_args)
+    splits = labelled_splits(task, splits, task_args.label_column)
+    if "train" not in splits:
+        raise ValueError("there is no training data: give --train_file")
+    columns = {
+        name: find_columns(task, split, task_args.text_columns, task_args.label_column, task_args.choice_columns)
+        for name, split in splits.items()
+    }
+    return {name: complete_rows(split, columns[name]) for name, split in splits.items()}, columns
+
+
+def starting_point(task_args: TaskArguments) -> tuple[PreTrainedTokenizerBase, GPT1Config]:
+    """The tokenizer and the configuration of the checkpoint, or those to start from scratch with."""
+    if task_args.model is not None:
+        return load_tokenizer_and_config(task_args.model)
+    tokenizer = GPT1Tokenizer(task_format=True)
+    assert task_args.config is not None  # the one or the other is given
+    return tokenizer, new_config(task_args.config, tokenizer)
 
 
 def known_labels(config: GPT1Config) -> list[str] | None:
@@ -298,46 +329,36 @@ def load_model(
     return load_with_tokenizer(task.head, model, config, tokenizer)
 
 
-def _train(
-    task_args: TaskArguments,
-    training_args: FinetuningArguments,
-    task: Task,
-    model: GPT1TaskModel,
-    tokenizer: PreTrainedTokenizerBase,
-    labels: Labels,
-    metrics: TaskMetrics,
-    encoded: dict[str, Dataset],
-    names: dict[str, str],
-) -> dict[str, Any]:
-    if "validation" not in encoded:
-        training_args.eval_strategy = "no"
-        training_args.load_best_model_at_end = False
+def announce_recipe(task_args: TaskArguments, training_args: FinetuningArguments) -> None:
+    """Says which of gpt1-mini's settings are taken, where no flag says otherwise."""
     values = vars(task_args) | vars(training_args)
     taken = {n: v for n, v in recipe(task_args.task, task_args.model, task_args.config).items() if values[n] == v}
-    if taken and training_args.process_index == 0:
+    if taken:
         print("gpt1-mini's settings:", *(f"--{name} {value}" for name, value in taken.items()), file=sys.stderr)
-    collator = DataCollatorForMultipleChoice if task.head is GPT1ForMultipleChoice else DataCollatorWithPadding
-    trainer = (OriginalTrainer if training_args.original_adam else MuonTrainer)(
-        model=model,
-        args=training_args,
-        data_collator=collator(tokenizer),
-        train_dataset=encoded["train"],
-        eval_dataset=encoded.get("validation"),
-        processing_class=tokenizer,
-        compute_metrics=metrics.of_logits,
-    )
-    unknown = {split: unknown_share(rows, tokenizer, f"the {split} data") for split, rows in encoded.items()}
+
+
+def measure(
+    trainer: RunTrainer, rows: Dataset, prefix: str, labels: Labels, trained_on: Sequence[int | float]
+) -> dict[str, Any]:
+    """The figures of a split; those of a classification class by class are written beside the model."""
+    answers: Any = trainer.predict(rows, metric_key_prefix=prefix)
+    figures: dict[str, Any] = answers.metrics | {f"{prefix}_samples": len(rows)}
+    trainer.log(dict(answers.metrics))
+    if labels.names is None or answers.predictions is None:
+        return figures
+    ((majority, _),) = Counter(trained_on).most_common(1)
+    report = class_report(answers.label_ids, answers.predictions.argmax(-1), labels.names, int(majority))
     if trainer.is_world_process_zero():
-        print(f"{task_args.task}: {model_line(task_args.model, task_args.config, model.num_parameters())}")
-        for split, rows in encoded.items():
-            print(f"{'learns from' if split == 'train' else 'measured on'} {len(rows):,} rows of {names[split]}")
-        print(labels.summary(encoded["train"]["labels"][:]))
-    results: dict[str, dict[str, Any]] = {"train": train(trainer) | {"train_samples": len(encoded["train"])}}
-    for split in (split for split in encoded if split != "train"):
-        results[split.replace("validation", "eval")] = measure(trainer, encoded, split, labels)
-    for split, share in unknown.items():
-        prefix = split.replace("validation", "eval")
-        results[prefix][f"{prefix}_unk_share"] = share
+        write_class_report(Path(trainer.args.output_dir), prefix, report)
+    figures[f"{prefix}_accuracy_of_majority_class"] = report["accuracy_of_majority_class"]
+    if f"{prefix}_f1" in figures and len(labels.names) == 2:
+        figures[f"{prefix}_f1_positive_class"] = labels.names[1]
+    return figures
+
+
+def write_results(trainer: RunTrainer, task_args: TaskArguments, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Writes the figures, the paper's beside them, and what a card tells of the run; prints and returns them."""
+    task = TASKS[task_args.task]
     caveat = add_paper(task, results)
     figures = save_results(trainer, results)
     if caveat:
@@ -349,32 +370,15 @@ def _train(
         trainer,
         task=task_args.task,
         dataset=task.hub[0] if task_args.train_file is task_args.data_dir is None else None,
-        base_model=task_args.model,
+        base_model=lasting_name(task_args.model),
+        columns={name: getattr(task_args, name) for name in ("text_columns", "choice_columns")},
         settings={
-            "training examples": len(encoded["train"]),
+            "training examples": results["train"]["train_samples"],
             "updates": trainer.state.global_step,
             "epochs": f"{trainer.state.epoch:.4g}",
-            **training_args.card_settings(),
-            "weight of the auxiliary language-modeling loss": model.config.lm_coef,
+            **trainer.args.card_settings(),
+            "weight of the auxiliary language-modeling loss": trainer.model.config.lm_coef,
         },
         caveat=task.caveat,
     )
-    return figures
-
-
-def measure(trainer: RunTrainer, encoded: dict[str, Dataset], split: str, labels: Labels) -> dict[str, Any]:
-    """The figures of a split; those of a classification class by class are written beside the model."""
-    prefix = split.replace("validation", "eval")
-    answers: Any = trainer.predict(encoded[split], metric_key_prefix=prefix)
-    figures: dict[str, Any] = answers.metrics | {f"{prefix}_samples": len(encoded[split])}
-    trainer.log(dict(answers.metrics))
-    if labels.names is None or answers.predictions is None:
-        return figures
-    ((majority, _),) = Counter(encoded["train"]["labels"]).most_common(1)
-    report = class_report(answers.label_ids, answers.predictions.argmax(-1), labels.names, majority)
-    if trainer.is_world_process_zero():
-        write_class_report(Path(trainer.args.output_dir), prefix, report)
-    figures[f"{prefix}_accuracy_of_majority_class"] = report["accuracy_of_majority_class"]
-    if f"{prefix}_f1" in figures and len(labels.names) == 2:
-        figures[f"{prefix}_f1_positive_class"] = labels.names[1]
     return figures

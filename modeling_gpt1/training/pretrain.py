@@ -32,7 +32,7 @@ from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments
 
 from ..configuration_gpt1 import NAMED_CONFIGURATIONS, SPECIAL_IDS, GPT1Config
-from ..flags import check_flags, checkpoint
+from ..flags import check_flags, checkpoint, lasting_name
 from ..loading import (
     align,
     load_checkpoint_tokenizer,
@@ -260,7 +260,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
         trainer,
         corpus=f"{len(books):,} books, {sum(books['words']):,} words",
         settings=settings(corpus_args, training_args, trainer, length),
-        base_model=corpus_args.model,
+        base_model=lasting_name(corpus_args.model),
         sample=samples[-1] if samples else None,
         paper=("perplexity", PAPER_PERPLEXITY),
     )

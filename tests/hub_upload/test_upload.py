@@ -297,3 +297,5 @@ def test_a_space_is_shown_and_made_once(hub, folder, capsys):
     assert b"models:\n- user/model\n" in space.files()["README.md"]
     assert cli.main(arguments) == 0
     assert len(space.log) == 2 and len(hub.repo().log) == 2
+    (note,) = push(folder, "user/own", private=True, space=True).space.notes
+    assert "HF_TOKEN" in note

@@ -418,7 +418,7 @@ def test_attention_is_the_models_and_is_read_once(language_model, tokenizer, tmp
     assert main([*given, "--model", language_model]) == 0
     table = capsys.readouterr().out
     found = json.loads((tmp_path / "out/attention.json").read_text())["found"]
-    assert found["attention"]["tokens"] == ["the", "sea", "saw", "the", "sea", "."]
+    assert found["attention"]["tokens"] == [f"{word}</w>" for word in ["the", "sea", "saw", "the", "sea", "."]]
     model = GPT1ForCausalLM.from_pretrained(language_model, attn_implementation="eager").eval()
     hidden = model.model(**tokenizer("The sea saw the sea.", return_tensors="pt"), output_hidden_states=True)
     head_dim = model.config.hidden_size // 2

@@ -171,6 +171,24 @@ def test_a_test_file_has_its_labels_where_the_flag_says(tmp_path):
     assert "test_accuracy" in json.loads((tmp_path / "model/all_results.json").read_text())
 
 
+def test_predict_reads_what_was_trained_on(tmp_path):
+    """The columns that the flags named, and as many tokens."""
+    rows = [{"text": "a note", "review": f"{row['text']}, and so on"} for row in ROWS["classification"]]
+    rows = [row | {"label": known["label"]} for row, known in zip(rows, ROWS["classification"], strict=True)]
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    flags = ("--text_columns", "review", "--max_length", "8", "--validation_file", data, "--max_steps", "2")
+    assert finetune("classification", data, tmp_path / "model", *flags, "--save_strategy", "no") == 0
+    predictor = Predictor(str(tmp_path / "model"))
+    model, tokenizer = predictor.model, GPT1Tokenizer.from_pretrained(tmp_path / "model")
+    assert tokenizer.model_max_length == 8
+    for row, answer in zip(rows, predictor(datasets.Dataset.from_list(rows)), strict=True):
+        ids = tokenizer(row["review"], truncation=True, return_tensors="pt").input_ids
+        assert ids.shape == (1, 8)
+        assert [*answer["probabilities"].values()] == pytest.approx(model(ids).logits[0].softmax(-1).tolist())
+    with pytest.raises(ValueError, match="review"):
+        predictor(datasets.Dataset.from_list([{"text": "a note"}]))
+
+
 @pytest.mark.parametrize("task", ROWS)
 def test_predict_agrees_with_the_model_and_the_pipeline(trained, tmp_path, task):
     directory, data = trained[task]

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file, save_file
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForSequenceClassification
 from modeling_gpt1.cli import main
+from modeling_gpt1.inference import Predictor
 from modeling_gpt1.loading import check_finite
 from tokenization import GPT1Tokenizer
 
@@ -238,6 +240,30 @@ def test_an_answer_that_is_not_finite_is_none(refused):
     """Weights that are finite may still overflow."""
     damage = weigh(lambda weights: weights["score.weight"].fill_(3e38))
     refused("classifier", damage, "predict --model MODEL --text a", "answer to the data, row 1 is not finite")
+
+
+def test_an_answer_that_is_not_finite_is_told_from_those_beside_it(whole):
+    """A batch begins with the longest row."""
+    predictor = Predictor(str(whole / "classifier"))
+    bad = predictor.tokenizer("bad", add_special_tokens=False).input_ids
+    with torch.no_grad():
+        predictor.model.get_input_embeddings().weight[bad] = torch.nan
+    with pytest.raises(FloatingPointError, match="answer to the data, row 2 is not finite"):
+        predictor(Dataset.from_dict({"text": ["some good text", "bad"]}))
+
+
+@pytest.mark.parametrize("rows, message", [(64, None), (1, "entries, the weights are for")])
+def test_rows_that_no_token_has_are_customary(whole, tmp_path, capfd, rows, message):
+    """To make the embedding's rows a multiple of 64; where the special tokens moved, the vocabulary is another one."""
+    model = GPT1ForCausalLM.from_pretrained(whole / "language")
+    tokenizer = GPT1Tokenizer.from_pretrained(whole / "language")
+    model.resize_token_embeddings(len(tokenizer) + 1, pad_to_multiple_of=rows)
+    if message:
+        model.config.pad_token_id += 1
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert main(["generate", "--model", str(tmp_path), "--prompt", "a"]) == (1 if message else 0)
+    assert message is None or message in capfd.readouterr().err
 
 
 def test_a_check_of_all_weights_costs_little():

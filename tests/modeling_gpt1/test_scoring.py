@@ -387,14 +387,14 @@ def test_score_writes_each_kind_of_file(kind, unit, checkpoint, model, tokenizer
 
 
 @pytest.mark.parametrize("unit", ["word", "text"])
-@pytest.mark.parametrize("kind", ["npz", "parquet"])
+@pytest.mark.parametrize("kind", ["npz", "NPZ", "parquet"])
 def test_features_are_written(kind, unit, checkpoint, model, tokenizer, tmp_path, capsys):
     source, output = write_texts(tmp_path / "texts.txt"), tmp_path / f"features.{kind}"
     flags = ["--unit", unit, "--layers", "0", "2"]
     assert main(["features", "--model", checkpoint, "--input_file", source, "--output_file", str(output), *flags]) == 0
     rows, states = features(model, tokenizer, LINES, [0, 2], unit)
     assert f"{len(rows)} {unit}s, 2 x 32" in capsys.readouterr().out
-    if kind == "npz":
+    if kind.lower() == "npz":
         written = np.load(output)
         assert written["layers"].tolist() == [0, 2]
         assert written["states"].dtype == np.float32

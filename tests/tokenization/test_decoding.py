@@ -107,6 +107,14 @@ def test_pieces_join_without_gluing_words(texts, tokenizer):
                 assert not (left[-1].isalnum() and right[0].isalnum())
 
 
+@pytest.mark.parametrize("first", ["He paused—", "and/", "a well-"])
+def test_what_was_said_stays_whatever_comes_next(first, tokenizer):
+    """Pipelines cut the prompt off by its length."""
+    ids = tokenizer(first).input_ids
+    for mark in (".", ",", "...", "!", ")", "'s", "n't", "''", "-", '"', "and"):
+        assert tokenizer.decode([*ids, *tokenizer(mark).input_ids]).startswith(tokenizer.decode(ids)), mark
+
+
 def test_the_generation_pipeline_continues_the_prompt(tmp_path):
     tokenizer = GPT1Tokenizer()  # its own: the pipeline turns the padding side
     torch.manual_seed(0)

@@ -56,6 +56,9 @@ PLAIN = [["text", "label"], ["a film", "pos"], ["a bore", "neg"]]
         ("blank_lines.csv", "\ntext,label\n\na film,pos\n  \na bore,neg\n\n\n", {}),
         ("empty_columns.csv", "text,label,,\na film,pos,,\na bore,neg,,\n", {}),
         ("trailing.csv", "text,label\na film,pos,\na bore,neg,,\n", {}),
+        ("blanks.csv", 'text, label\n"a film", "pos"\n"a bore", "neg"\n', {}),
+        ("excels.csv", "sep=;\r\ntext;label\r\na film;pos\r\na bore;neg\r\n", {}),
+        ("excels.tsv", "sep=\t\r\ntext\tlabel\r\na film\tpos\r\na bore\tneg\r\n", {}),
         ("blanks_in_header.csv", " text , label\na film,pos\na bore,neg\n", {}),
         ("lines.jsonl", '{"text": "a film", "label": "pos"}\n\n{"label": "neg", "text": "a bore"}\n', {}),
         ("array.json", '[{"text": "a film", "label": "pos"},\n {"text": "a bore", "label": "neg"}]', {}),
@@ -81,6 +84,7 @@ def test_a_first_column_without_a_name_is_a_column(read):
 @pytest.mark.parametrize(
     "name, content, rows",
     [
+        ("blanks.csv", 'text, n\n"a, b", "1"\n c , 2\n', [["a, b", "1"], ["c ", "2"]]),
         ("csv.csv", 'text,n\n"a, ""b""\nc",1\nd "e",2\n', [['a, "b"\nc', "1"], ['d "e"', "2"]]),
         # Tabs: marks quote where all of the file parses so
         ("lines.tsv", 'text\tn\n"two\nlines"\tpos\nplain\tneg\n', [["two\nlines", "pos"], ["plain", "neg"]]),
