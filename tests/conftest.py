@@ -1,12 +1,15 @@
 """What tests share: where real data is, tiny models, padding, and a place where this package is not installed."""
 
+import importlib.util
 import json
 import os
 import subprocess
+import sys
 import sysconfig
 import venv
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each, for these processes and for those that they start
@@ -80,6 +83,29 @@ def data_dir() -> Path:
 def flat_files() -> set[str]:
     """The names of the code that travels with a checkpoint."""
     return FLAT_FILES
+
+
+@pytest.fixture
+def offline(monkeypatch) -> None:
+    """No question to the Hub, here and in processes that a test starts."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="session")
+def load_module() -> Callable[[str], ModuleType]:
+    """Loads a file that is in no package, by its path in the repository; it may import those beside it."""
+
+    def load(path: str) -> ModuleType:
+        file = REPOSITORY / path
+        specification = importlib.util.spec_from_file_location(file.stem, file)
+        module = importlib.util.module_from_spec(specification)
+        sys.path.insert(0, str(file.parent))
+        specification.loader.exec_module(module)
+        sys.path.remove(str(file.parent))
+        return module
+
+    return load
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,5 @@
 """The tables of the READMEs are those of the results."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,13 +10,8 @@ BENCHMARKS = REPOSITORY / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def tables():
-    sys.path.insert(0, str(BENCHMARKS))
-    specification = importlib.util.spec_from_file_location("tables", BENCHMARKS / "tables.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    sys.path.remove(str(BENCHMARKS))
-    return module
+def tables(load_module):
+    return load_module("benchmarks/tables.py")
 
 
 @pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])

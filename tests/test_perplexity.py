@@ -1,24 +1,12 @@
 """The n-gram model that a language model's perplexity is held against: a distribution, as counted by hand."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
 @pytest.fixture(scope="module")
-def kneser_ney():
-    sys.path.insert(0, str(BENCHMARKS))
-    specification = importlib.util.spec_from_file_location("perplexity", BENCHMARKS / "perplexity.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    sys.path.remove(str(BENCHMARKS))
-    return module.KneserNey
+def kneser_ney(load_module):
+    return load_module("benchmarks/perplexity.py").KneserNey
 
 
 @pytest.mark.parametrize("order", [1, 2, 5])

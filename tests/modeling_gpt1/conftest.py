@@ -1,8 +1,6 @@
 """The NumPy reference, and a record of how far from it, and from other references, the tests found the package."""
 
-import importlib.util
 import json
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -35,12 +33,9 @@ def one_thread():
 
 
 @pytest.fixture(scope="session")
-def reference() -> ModuleType:
+def reference(load_module) -> ModuleType:
     """The module tests/reference.py."""
-    spec = importlib.util.spec_from_file_location("reference", Path(__file__).parent.parent / "reference.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module("tests/reference.py")
 
 
 @pytest.fixture

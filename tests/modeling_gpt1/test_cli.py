@@ -44,10 +44,7 @@ from modeling_gpt1.training.tasks import TASKS
 from tokenization import GPT1Tokenizer
 
 
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -36,14 +36,11 @@ from modeling_gpt1.convert import PARTS, SHAPES, convert
 from tokenization import GPT1Tokenizer
 
 
+pytestmark = pytest.mark.usefixtures("offline")
+
+
 HEADS = [GPT1ForSequenceClassification, GPT1ForEntailment, GPT1ForSimilarity, GPT1ForMultipleChoice]
 TEXT = "In a hole in the ground there lived a hobbit."
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 def release_shapes(positions: int, vocabulary: int, width: int, layers: int) -> list[list[int]]:

@@ -19,9 +19,7 @@ from modeling_gpt1.loading import check_finite
 from tokenization import GPT1Tokenizer
 
 
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+pytestmark = pytest.mark.usefixtures("offline")
 
 
 def configure(**fields):

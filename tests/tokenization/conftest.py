@@ -1,7 +1,6 @@
 """Real text to test on, from the folder that `GPT1_DATA` names, else from `../shared/data` beside the repository."""
 
 import csv
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -37,26 +36,18 @@ def text_sets() -> dict[str, list[str]]:
     return sets
 
 
-def load_beside(name: str) -> ModuleType:
-    """A module of this folder, which is no package, in every import mode of pytest."""
-    specification = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="session")
-def oracle_class() -> type:
+def oracle_class(load_module) -> type:
     pytest.importorskip("spacy", reason="the reference needs spaCy")
     pytest.importorskip("ftfy", reason="the reference needs ftfy")
-    return load_beside("oracle").Oracle
+    return load_module("tests/tokenization/oracle.py").Oracle
 
 
 @pytest.fixture(scope="session")
-def table_script() -> ModuleType:
+def table_script(load_module) -> ModuleType:
     pytest.importorskip("spacy", reason="the tables come from spaCy")
     pytest.importorskip("ftfy", reason="the tables come from ftfy")
-    return load_beside("make_english_tables")
+    return load_module("tests/tokenization/make_english_tables.py")
 
 
 @pytest.fixture(scope="session")

@@ -12,16 +12,14 @@ from tokenization import GPT1Tokenizer
 from tokenization.tokenization_gpt1 import SPECIAL_TOKENS
 
 
+pytestmark = pytest.mark.usefixtures("offline")
+
+
 TEXT = "Don't! The in-laws' café, Mr. O'Brien; \n it’s theirs..."
 LETTERS = "abcdefghijklmnopqrstuvwxyz.,'!;\n"
 SYMBOLS = ["<unk>", *LETTERS, *(f"{c}</w>" for c in LETTERS), "th", "the</w>", "in</w>", "n'", "n't</w>"]
 VOCABULARY = {symbol: index for index, symbol in enumerate(SYMBOLS)}
 MERGES = ["t h", "th e</w>", "i n</w>", "n '", "n' t</w>"]
-
-
-@pytest.fixture(autouse=True)
-def offline(monkeypatch):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 @pytest.fixture
