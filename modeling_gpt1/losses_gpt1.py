@@ -72,7 +72,9 @@ class TokenLoss(torch.autograd.Function):
 
     A chunk of rows at a time, its logits become the loss and, in place, the gradient of the loss; both gradients are
     thus ready at the end of the forward pass, and memory is one chunk of logits whatever the number of rows. The
-    products run in the compute dtype (autocast's, where it is on), the softmax at least in float32.
+    products run in the compute dtype (autocast's, where it is on), the softmax at least in float32. A backward pass
+    hands the gradients over, since a copy of one as large as the vocabulary costs; where the graph is retained, the
+    next one computes them anew.
 
     Args of `apply`:
         states (`torch.FloatTensor` of shape `(targets, hidden_size)`).
@@ -93,24 +95,43 @@ class TokenLoss(torch.autograd.Function):
     ) -> torch.Tensor:
         # Gradients are of weights up to 1 until `backward`: float16 has no room for those of a 16,384th, and what a
         # loss is scaled by against that comes to them there only.
-        largest = F.pad(token_weights, (0, 1)).amax().clamp(min=torch.finfo(token_weights.dtype).tiny)
-        token_weights = token_weights / largest
+        ctx.largest = F.pad(token_weights, (0, 1)).amax().clamp(min=torch.finfo(token_weights.dtype).tiny)
+        token_weights = token_weights / ctx.largest
         device = states.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else states.dtype
+        ctx.dtypes = states.dtype, weight.dtype
+        ctx.save_for_backward(states, weight, targets, token_weights)
+        loss, *ctx.gradients = TokenLoss._loss_and_gradients(
+            states, weight, targets, token_weights, ctx.dtype, *ctx.needs_input_grad[:2]
+        )
+        return loss * ctx.largest
+
+    @staticmethod
+    def _loss_and_gradients(
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        token_weights: torch.Tensor,
+        dtype: torch.dtype,
+        needs_states: bool,
+        needs_weight: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """The loss and its gradients at states and weight, with products in `dtype`."""
+        device = states.device.type
         vocab_size, alignment = len(weight), TokenLoss.CPU_ALIGNMENT if device == "cpu" else TokenLoss.ALIGNMENT
         compute_states, compute_weight = states.to(dtype), weight.to(dtype)
         if vocab_size % alignment:  # rows of zeros, which leave zeros beside the logits and their gradient
             compute_weight = F.pad(compute_weight, (0, 0, 0, -vocab_size % alignment))
-        needs_states, needs_weight = ctx.needs_input_grad[:2]
         grad_states = torch.empty_like(compute_states) if needs_states else None
-        product = torch.zeros_like(compute_weight) if needs_weight else None
+        empty = torch.empty_like if len(states) else torch.zeros_like
+        product = empty(compute_weight) if needs_weight else None
         grad_weight = product
         if device == "cpu":
             size, block, some = TokenLoss.CPU_CHUNK, TokenLoss.CPU_BLOCK, 512
         else:
             size, block, some = TokenLoss.CHUNK, TokenLoss.CHUNK, len(compute_weight)
-        if needs_weight and len(states) > size:
-            grad_weight = torch.zeros_like(upcast(compute_weight))
+        if needs_weight and len(states) > size and dtype.itemsize < 4:  # too few digits to add chunks up in
+            grad_weight = torch.zeros_like(compute_weight, dtype=torch.float32)
         fused = fused_softmax_loss(states.device, vocab_size)
         # Large new tensors cost CPUs more than the work in them: the page faults.
         buffer = compute_states.new_empty(min(size, len(states)), len(compute_weight))
@@ -142,25 +163,25 @@ class TokenLoss(torch.autograd.Function):
                 if grad_states is not None:
                     torch.mm(logits, compute_weight, out=grad_states[rows])
                 if product is not None:
-                    torch.mm(logits.T, chunk, out=product)
+                    product.addmm_(logits.T, chunk, beta=float(grad_weight is product and start > 0))
                     if grad_weight is not None and grad_weight is not product:
                         for whole, part in zip(grad_weight.split(some), product.split(some), strict=True):
                             whole += upcast(part)
-        ctx.dtypes = states.dtype, weight.dtype
-        ctx.save_for_backward(grad_states, None if grad_weight is None else grad_weight[:vocab_size], largest)
-        return loss * largest
+        return loss, grad_states, None if grad_weight is None else grad_weight[:vocab_size]
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_loss: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *grads, largest = ctx.saved_tensors
-        grad_loss = grad_loss * largest
-        of_dtypes = zip(grads, ctx.dtypes, strict=True)
-        return (
-            *(None if grad is None else grad.to(dtype, copy=True).mul_(grad_loss) for grad, dtype in of_dtypes),
-            None,
-            None,
-        )
+        gradients, ctx.gradients = ctx.gradients, None
+        if gradients is None:
+            states, weight, targets, token_weights = ctx.saved_tensors
+            _, *gradients = TokenLoss._loss_and_gradients(
+                states, weight, targets, token_weights, ctx.dtype, *ctx.needs_input_grad[:2]
+            )
+        scale = grad_loss * ctx.largest
+        of_dtypes = zip(gradients, ctx.dtypes, strict=True)
+        scaled = (None if gradient is None else gradient.to(dtype).mul_(scale) for gradient, dtype in of_dtypes)
+        return *scaled, None, None
 
 
 def is_plain(module: nn.Linear | nn.Embedding) -> bool:
