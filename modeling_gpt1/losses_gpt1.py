@@ -84,7 +84,7 @@ class TokenLoss(torch.autograd.Function):
     """
 
     CHUNK = 4096  # rows of a matrix product: 330 MB of bfloat16 logits at 40,338 entries
-    CPU_CHUNK = 1024  # has all the speed there, at a quarter of the memory
+    CPU_CHUNK = 2048  # bytes of a column, 512 rows of float32 or 1,024 of bfloat16: new memory costs CPUs time
     ALIGNMENT = 64  # entries: a product whose rows begin off these takes a GPU 2.5 times as long
     CPU_ALIGNMENT = 1
     CPU_BLOCK = 8  # rows of a softmax on CPU: 1.3 MB of float32, in the cache from one operation to the next
@@ -127,13 +127,13 @@ class TokenLoss(torch.autograd.Function):
         product = empty(compute_weight) if needs_weight else None
         grad_weight = product
         if device == "cpu":
-            size, block, some = TokenLoss.CPU_CHUNK, TokenLoss.CPU_BLOCK, 512
+            size, block, some = TokenLoss.CPU_CHUNK // dtype.itemsize, TokenLoss.CPU_BLOCK, 512
         else:
             size, block, some = TokenLoss.CHUNK, TokenLoss.CHUNK, len(compute_weight)
         if needs_weight and len(states) > size and dtype.itemsize < 4:  # too few digits to add chunks up in
             grad_weight = torch.zeros_like(compute_weight, dtype=torch.float32)
         fused = fused_softmax_loss(states.device, vocab_size)
-        # Large new tensors cost CPUs more than the work in them: the page faults.
+        # One for all chunks: large new tensors cost CPUs more than the work in them, the page faults.
         buffer = compute_states.new_empty(min(size, len(states)), len(compute_weight))
         scratch = upcast(buffer[:0]).new_empty(0 if fused else min(block, len(states)), vocab_size)
         loss = token_weights.new_zeros(())

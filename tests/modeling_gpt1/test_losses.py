@@ -25,7 +25,7 @@ def rows_of(count: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
 @pytest.mark.parametrize("count", [1, 20, 32, 33, 100, 128, 257])
 def test_token_loss_is_a_weighted_cross_entropy(monkeypatch, count, dtype, tolerance):
     """In one block, over one block of 32 and over one chunk; exact but for the dtype's own rounding."""
-    monkeypatch.setattr(TokenLoss, "CPU_CHUNK", 128)
+    monkeypatch.setattr(TokenLoss, "CPU_CHUNK", 128 * dtype.itemsize)
     states, weight, targets, token_weights = rows_of(count, dtype)
     loss = TokenLoss.apply(
         states, weight, targets, token_weights.to(torch.float64 if dtype.itemsize == 8 else torch.float32)
@@ -188,7 +188,7 @@ def test_a_training_step_asks_an_accelerator_for_no_value(tiny_config, monkeypat
 def test_the_loss_as_a_gpu_computes_it_is_the_same(monkeypatch):
     """By one compiled function, on rows that are filled up to where its products are fast."""
     monkeypatch.setattr("modeling_gpt1.losses_gpt1.fused_softmax_loss", lambda device, vocab_size: softmax_loss_)
-    monkeypatch.setattr(TokenLoss, "CPU_CHUNK", 16)
+    monkeypatch.setattr(TokenLoss, "CPU_CHUNK", 16 * 8)
     monkeypatch.setattr(TokenLoss, "CPU_ALIGNMENT", 64)
     states, weight, targets, token_weights = rows_of(40, torch.double)
     loss = TokenLoss.apply(states, weight, targets, token_weights)
