@@ -63,7 +63,7 @@ class GPT1Config(PreTrainedConfig):
     packaged tokenizer.
 
     Args:
-        vocab_size (`int`):
+        vocab_size (`int`, defaults to 40,338):
             Entries of the vocabulary, the four special tokens at its end included.
         hidden_size (`int`, defaults to 768):
             Width of the hidden states. Alias `n_embd`.

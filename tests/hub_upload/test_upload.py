@@ -297,5 +297,7 @@ def test_a_space_is_shown_and_made_once(hub, folder, capsys):
     assert b"models:\n- user/model\n" in space.files()["README.md"]
     assert cli.main(arguments) == 0
     assert len(space.log) == 2 and len(hub.repo().log) == 2
+    stated = (Path(__file__).parents[2] / "setup.cfg").read_text().splitlines()
+    assert {f"    {line}" for line in space.files()["requirements.txt"].decode().splitlines()} <= set(stated)
     (note,) = push(folder, "user/own", private=True, space=True).space.notes
     assert "HF_TOKEN" in note
