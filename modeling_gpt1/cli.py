@@ -231,7 +231,7 @@ def _demo(arguments: Sequence[str]) -> None:
     try:
         from hub_upload.app import App, launch, page
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"the page needs {error.name}: pip install gpt1[demo]") from error
+        raise ModuleNotFoundError(f'the page needs {error.name}: pip install "gpt1[demo]"') from error
     from .loading import load_checkpoint
     from .processor import optimize_for_inference
 

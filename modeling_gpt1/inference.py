@@ -57,7 +57,9 @@ class PredictArguments(TableArguments):
     )
     task: TaskName | None = field(
         default=None,
-        metadata={"help": "One of the paper's tasks, to predict the official test sets in --data_dir."},
+        metadata={
+            "help": "One of the paper's tasks, cola to rocstories, to predict the official test sets in --data_dir."
+        },
     )
     data_dir: str | None = field(default=None, metadata={"help": "A folder with the task's official files."})
     output_dir: str | None = field(

@@ -68,7 +68,7 @@ class InstrumentArguments(TableArguments):
     )
     batch_size: int = field(default=32, metadata={"help": "Windows at a time."})
     dtype: Literal["float32", "float64", "bfloat16"] = field(
-        default="float32", metadata={"help": "Of the weights. bfloat16 is faster, its surprisals have two digits."}
+        default="float32", metadata={"help": "Of the weights. bfloat16 is faster, and gives two digits."}
     )
 
     def __post_init__(self) -> None:

@@ -60,7 +60,10 @@ MINI_EXCEPTIONS: dict[str | type[GPT1TaskModel], dict[str, Any]] = {
 
 @dataclass
 class TaskArguments(TableArguments):
-    """What to fine-tune, and on what."""
+    """
+    Fine-tune a model on a task. The defaults here are the paper's; gpt1-mini, the model if none is named, has its own,
+    which --task TASK --help shows.
+    """
 
     task: TaskName = field(metadata={"help": "The task, or the kind of task for your own data."})
     model: str | None = field(

@@ -70,6 +70,11 @@ class RunArguments(TrainingArguments):
             "help": "Whether losses that are not finite are left out of what is logged; training stops at them."
         },
     )
+    resume_from_checkpoint: str | None = field(
+        default=None,
+        kw_only=True,
+        metadata={"help": "True: go on from the last checkpoint in --output_dir; or the folder of another one."},
+    )
     verbose: bool = field(
         default=False,
         kw_only=True,
