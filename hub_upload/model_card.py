@@ -18,10 +18,11 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from modeling_gpt1.json_files import read_object
 from modeling_gpt1.training import FACTS
-from tokenization.json_files import read_object, write_object
 from tokenization.markdown import block, code, literal, one_line, text
 from tokenization.pictures import new_figure, save_figure
+from tokenization.write_aside import write_object
 
 
 CARD, CURVE = "README.md", "loss.png"

@@ -17,11 +17,11 @@ from transformers import (
     set_seed,
 )
 
-from tokenization.json_files import read_object
 from tokenization.table_files import JsonTable, TableArguments, kind_of, write_table
 from tokenization.write_aside import new_file
 
 from .flags import GPT1_MINI, check_flags, check_output_file, checkpoint
+from .json_files import read_object
 from .loading import load_checkpoint
 from .modeling_gpt1 import (
     GPT1ForCausalLM,

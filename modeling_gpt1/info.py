@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tokenization.json_files import read_object
-
 from .flags import check_model
+from .json_files import read_object
 from .training import FACTS, checkpoints_in
 
 

@@ -16,10 +16,10 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME, cached_file, logging
 
 from tokenization import GPT1Tokenizer
-from tokenization.json_files import read_object
 
 from .configuration_gpt1 import NAMED_CONFIGURATIONS, SPECIAL_IDS, GPT1Config
 from .flags import check_model
+from .json_files import read_object
 from .modeling_gpt1 import AUTO_CLASSES, GPT1ForSequenceClassification, GPT1ForSimilarity, GPT1PreTrainedModel
 from .openai_gpt import from_openai_gpt
 

@@ -29,7 +29,7 @@ FLAT = {
 LAYERS = (
     {"tokenization"},
     {f"modeling_gpt1.{name}" for name in FLAT},
-    {"modeling_gpt1.flags"},
+    {"modeling_gpt1.flags", "modeling_gpt1.json_files"},
     {f"modeling_gpt1.{name}" for name in ("loading", "convert", "processor", "adapters", "lens")},
     {f"modeling_gpt1.{name}" for name in ("training", "inference", "submission", "scoring", "analysis", "info")},
     {"modeling_gpt1.public"},

@@ -6,13 +6,12 @@ from os import PathLike
 from pathlib import Path
 
 from .corpus import LINE_BREAKS, read_paths
-from .json_files import write_object
 from .markdown import code, literal
 from .pictures import new_figure, save_figure
 from .table_files import TableArguments
 from .tokenization_gpt1 import GPT1Tokenizer
 from .train import WORD_END, LearnedBPE, learn
-from .write_aside import new_folder
+from .write_aside import new_folder, write_object
 
 
 CARD = """---

@@ -4,11 +4,13 @@ Output that is complete or not there: written aside, then renamed.
 Enter the context before the work: a place that cannot be written to is refused at once, not after hours.
 """
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 
 @contextmanager
@@ -53,6 +55,12 @@ def new_file(path: str | os.PathLike) -> Iterator[Path]:
         file.touch()
         yield file
         file.replace(target)
+
+
+def write_object(path: str | os.PathLike, value: dict[str, Any]) -> None:
+    """Writes an object as JSON, in the place of what a file of this name held; raises what [`new_file`] raises."""
+    with new_file(path) as file:
+        file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 @contextmanager

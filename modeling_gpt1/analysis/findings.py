@@ -7,9 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tokenization.json_files import read_object
 from tokenization.pictures import new_figure, save_figure
 from tokenization.write_aside import new_file
+
+from ..json_files import read_object
 
 
 class Findings:

@@ -18,8 +18,8 @@ from sklearn.metrics import (
 )
 from transformers import EvalPrediction
 
-from tokenization.json_files import write_object
 from tokenization.pictures import new_figure, save_figure
+from tokenization.write_aside import write_object
 
 
 MOST_NAMED = 40  # classes that a picture has room to name

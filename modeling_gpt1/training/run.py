@@ -32,9 +32,10 @@ from transformers.trainer_callback import ExportableState
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.training_args import OptimizerNames
 
-from tokenization.json_files import read_object, write_object
+from tokenization.write_aside import write_object
 
 from ..flags import check_flags
+from ..json_files import read_object
 from ..loading import is_finite
 from ..processor import has_fast_bfloat16, reuse_freed_memory
 from . import FACTS, checkpoints_in

@@ -5,8 +5,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tokenization.json_files import read_object, write_object
+from tokenization.write_aside import write_object
 
+from ..json_files import read_object
 from .finetune import FinetuningArguments, TaskArguments, finetune
 from .metrics import METRICS
 

@@ -264,4 +264,4 @@ def test_a_port_that_is_taken_and_a_missing_gradio_are_one_line_each(make_app, t
     monkeypatch.delitem(sys.modules, "hub_upload.app")
     monkeypatch.setitem(sys.modules, "gradio", None)
     assert main(["demo"]) == 1
-    assert capsys.readouterr().err == "gpt1 demo: the page needs gradio: pip install gpt1[demo]\n"
+    assert capsys.readouterr().err == 'gpt1 demo: the page needs gradio: pip install "gpt1[demo]"\n'

@@ -1,11 +1,9 @@
-"""Objects in JSON files: read, or refused with the file's name; written whole or not at all."""
+"""Objects in JSON files, read or refused with the file's name; needs neither torch nor transformers."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
-
-from .write_aside import new_file
 
 
 def read_object(path: str | os.PathLike) -> dict[str, Any]:
@@ -24,9 +22,3 @@ def read_object(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path} does not hold an object")
     return value
-
-
-def write_object(path: str | os.PathLike, value: dict[str, Any]) -> None:
-    """Writes an object as JSON, in the place of what a file of this name held."""
-    with new_file(path) as file:
-        file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
