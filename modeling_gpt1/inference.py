@@ -157,7 +157,7 @@ class Predictor:
 
     def __init__(self, path: str, batch_size: int = 32, dtype: InferenceDtype = "auto"):
         model, self.tokenizer = load_checkpoint(path)
-        self.trained_on: dict[str, list[str] | None] = read_object(Path(path, FACTS)).get("columns", {})
+        self.trained_columns: dict[str, list[str] | None] = read_object(Path(path, FACTS)).get("columns", {})
         if not isinstance(model, GPT1TaskModel):
             raise ValueError(f"{path} holds {type(model).__name__}, which has no task head: fine-tune it first")
         self.model = optimize_for_inference(model.to(device_for(dtype)), dtype)
@@ -194,8 +194,8 @@ class Predictor:
         The columns of the text and the choices: if they are not named those that a training here was told of, or else
         those of any task of this head. Raises `ValueError` if they are not there.
         """
-        text_columns = text_columns or self.trained_on.get("text_columns")
-        choice_columns = choice_columns or self.trained_on.get("choice_columns")
+        text_columns = text_columns or self.trained_columns.get("text_columns")
+        choice_columns = choice_columns or self.trained_columns.get("choice_columns")
         *others, task = (task for task in TASKS.values() if task.head is type(self.model))  # the generic one is last
         task = replace(
             task,

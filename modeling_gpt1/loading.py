@@ -165,23 +165,24 @@ def find_tokenizer(source: str | os.PathLike, config: GPT1Config) -> GPT1Tokeniz
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # transformers reads without looking
         said = error if isinstance(error, ValueError) else repr(error)
         raise ValueError(f"the tokenizer of {source} cannot be read: {said}") from error
-    known = [getattr(config, name) for name in SPECIAL_IDS]
-    # Rows that no token has are customary: they make the matrix a multiple of what a GPU likes
-    if len(tokenizer) > config.vocab_size or known != [getattr(tokenizer, name) for name in SPECIAL_IDS]:
-        check_vocabulary(tokenizer, config.vocab_size, f"of {source}", None not in known)
+    special_ids = [getattr(config, name) for name in SPECIAL_IDS]
+    check_vocabulary(tokenizer, config.vocab_size, f"of {source}", None if None in special_ids else special_ids)
     return tokenizer
 
 
-def check_vocabulary(tokenizer: GPT1Tokenizer, rows: int, name: str, has_special_rows: bool = False) -> None:
+def check_vocabulary(tokenizer: GPT1Tokenizer, rows: int, name: str, special_ids: list[int] | None = None) -> None:
     """
-    Refuses a tokenizer of another size than the `rows` of the token embedding. Where these have none for the special
-    tokens, their ids must follow the rows.
+    Refuses a tokenizer of another size than the `rows` of the token embedding. Where special tokens have rows there,
+    at the tokenizer's own ids, there may be more rows than tokens, as make the matrix a multiple of what a GPU likes;
+    where they have none, their ids must follow the rows.
     """
-    entries = len(tokenizer) - (0 if has_special_rows else len(SPECIAL_IDS))
+    ids = [getattr(tokenizer, name) for name in SPECIAL_IDS]
+    if ids == special_ids and len(tokenizer) <= rows:
+        return
+    entries = len(tokenizer) - (len(SPECIAL_IDS) if special_ids is None else 0)
     if entries != rows:
         raise ValueError(f"the vocabulary {name} has {entries:,} entries, the weights are for {rows:,}")
-    ids = [getattr(tokenizer, name) for name in SPECIAL_IDS]
-    if not has_special_rows and ids != list(range(rows, len(tokenizer))):
+    if special_ids is None and ids != list(range(rows, len(tokenizer))):
         raise ValueError(f"the vocabulary {name} is not numbered from 0 to {rows - 1}")
 
 
