@@ -4,6 +4,7 @@ checkpoint; it may use what PyTorch keeps for itself.
 """
 
 import ctypes
+import math
 import sys
 import time
 import warnings
@@ -106,6 +107,8 @@ ONE_ROW_LAYOUTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], Callabl
     "packed": (lambda weight: _packed(weight, None), _packed_linear),
 }
 
+MORE_THAN_CACHED = 2**26  # bytes
+
 
 def _multiply_each(multiply: Callable[..., torch.Tensor], states: torch.Tensor, laid: list[torch.Tensor]) -> None:
     for weight in laid:
@@ -113,26 +116,30 @@ def _multiply_each(multiply: Callable[..., torch.Tensor], states: torch.Tensor, 
 
 
 @cache
-def one_row_layout(dtype: torch.dtype) -> str:
+def one_row_layout(in_features: int, dtype: torch.dtype) -> str:
     """
-    The layout by which this processor multiplies a single row fastest. All read the weight once, at the memory's
-    speed on some processors and at half of it on others, and which layout is best differs from one to the next.
-    Measured, once, in less than a second, with more weights than a cache holds.
+    The layout by which this processor multiplies a single row of so many numbers fastest. All read the weight once, at
+    the memory's speed in some and at half of it in others, and which is best differs from one processor to the next
+    and with the length of the row. Measured in turns, once a length, in some 0.2 seconds, with more weights than a
+    cache holds.
     """
+    shape = 1024, in_features
+    count = -(-MORE_THAN_CACHED // (math.prod(shape) * dtype.itemsize))
     with torch.inference_mode(), torch.autocast("cpu", enabled=False):
-        states, weights = torch.ones(1, 768, dtype=dtype), torch.ones(8, 3072, 768, dtype=dtype)
-        seconds = {}
-        for name, (lay, multiply) in ONE_ROW_LAYOUTS.items():
-            laid = [lay(weight) for weight in weights]
-            seconds[name] = min(_seconds_of(partial(_multiply_each, multiply, states, laid)) for _ in range(4))
-    return min(seconds, key=seconds.__getitem__)
+        states, weights = torch.ones(1, in_features, dtype=dtype), torch.ones(count, *shape, dtype=dtype)
+        runs = {
+            name: partial(_multiply_each, multiply, states, [lay(weight) for weight in weights])
+            for name, (lay, multiply) in ONE_ROW_LAYOUTS.items()
+        }
+        rounds = [{name: _seconds_of(run) for name, run in runs.items()} for _ in range(4)]
+    return min(runs, key=lambda name: min(seconds[name] for seconds in rounds))
 
 
 class PackedLinear(nn.Module):
     """
     A linear layer whose weight lies as oneDNN's kernels read it, in place of the layer's own: 1.2 to 2 times as fast
-    for 2 to 100 rows, not slower for many. A single row reads another copy of the weight, which lies beside it as
-    [`one_row_layout`] has it.
+    for 2 to 100 rows, not slower for many. A single row reads another copy of the weight, which is made for the first
+    one, as [`one_row_layout`] has it: generation needs it, and classification hardly ever does.
 
     Args:
         linear (`nn.Linear`): the layer to take the place of.
@@ -142,11 +149,9 @@ class PackedLinear(nn.Module):
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
-        weight = linear.weight.detach()  # (out, in)
-        self.packed = _packed(weight, self.ROWS)
-        lay, self.multiply_one_row = ONE_ROW_LAYOUTS[one_row_layout(weight.dtype)]
-        self.for_one_row = lay(weight)
+        self.packed = _packed(linear.weight.detach(), self.ROWS)
         self.bias = None if linear.bias is None else linear.bias.detach()
+        self.one_row: tuple[Callable[..., torch.Tensor], torch.Tensor] | None = None  # the product and the weight
 
     @property
     def weight(self) -> torch.Tensor:
@@ -155,9 +160,15 @@ class PackedLinear(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         states = states.to(self.packed.dtype)  # another under autocast
-        if states.numel() == states.shape[-1]:
-            return self.multiply_one_row(states, self.for_one_row, self.bias)
-        return _packed_linear(states, self.packed, self.bias)
+        if states.numel() != states.shape[-1]:
+            return _packed_linear(states, self.packed, self.bias)
+        if self.one_row is None:
+            with torch.inference_mode(False):  # a tensor for any later call
+                weight = self.weight
+                lay, multiply = ONE_ROW_LAYOUTS[one_row_layout(weight.shape[1], weight.dtype)]
+                self.one_row = multiply, lay(weight)
+        multiply, weight = self.one_row
+        return multiply(states, weight, self.bias)
 
 
 class Int8Linear(nn.Module):

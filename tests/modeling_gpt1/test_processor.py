@@ -61,7 +61,7 @@ def test_optimized_logits_are_the_same(build, saved, dtype, rows):
 def test_a_single_row_has_one_product_in_every_layout(dtype, layout):
     if not has_packed_layout(dtype):
         pytest.skip(f"oneDNN has no layout for {dtype} on this processor")
-    assert one_row_layout(dtype) in ONE_ROW_LAYOUTS
+    assert one_row_layout(48, dtype) in ONE_ROW_LAYOUTS
     states, weight, bias = torch.randn(1, 1, 48), torch.randn(80, 48), torch.randn(80)
     lay, multiply = ONE_ROW_LAYOUTS[layout]
     with torch.inference_mode():
