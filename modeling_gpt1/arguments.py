@@ -229,5 +229,8 @@ def parse_dataclasses(
     trains = any(issubclass(each, TrainingArguments) for each in types)
     theirs = {field.name for field in fields(TrainingArguments)} - {"output_dir"} if trains else ()
     parser = CommandParser(command, (types[0].__doc__ or "").strip(), example, flags, frozenset(theirs))
+    for action in parser._actions:
+        if action.dest == "resume_from_checkpoint":  # the flag alone: from the last one
+            action.nargs, action.const = "?", "True"
     parser.set_defaults(**defaults or {})
     return flags.parse_dict(vars(parser.parse_args(arguments)))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import __version__, load
 from .arguments import CommandParser, answer_early, parse_dataclasses
-from .flags import GPT1_MINI, checkpoint
+from .flags import checkpoint
 
 
 if TYPE_CHECKING:
@@ -213,6 +213,7 @@ def _push(arguments: Sequence[str]) -> None:
     args = parser.parse_args(arguments)
     from hub_upload import push
 
+    args.directory = checkpoint(args.directory)
     result = push(**vars(args))
     for part in filter(None, (result, result.space)):
         print(*part.changes, *part.notes, sep="\n")
@@ -251,8 +252,10 @@ def _info(arguments: Sequence[str]) -> None:
     from .info import describe
 
     parser = _parser("info", "What a checkpoint or a run is, from its files.")
-    parser.add_argument("directory", nargs="?", metavar="DIR", help="the packaged gpt1-mini if not given")
-    facts = describe(parser.parse_args(arguments).directory or GPT1_MINI)
+    parser.add_argument(
+        "directory", nargs="?", default="gpt1-mini", metavar="DIR", help="the packaged gpt1-mini if not given"
+    )
+    facts = describe(checkpoint(parser.parse_args(arguments).directory))
     width = max(map(len, facts))
     for name, fact in facts.items():
         print(f"{name:<{width}}  {fact}")

@@ -34,8 +34,8 @@ def check_model(model: str) -> None:
 
 
 def check_file(path: str | Path) -> None:
-    """Raises `FileNotFoundError` for a file that is not there."""
-    if not Path(path).is_file():
+    """Raises `FileNotFoundError` for a file that is not there; an official one may be a folder."""
+    if not Path(path).exists():
         raise FileNotFoundError(f"no such file: {path}")
 
 

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -107,6 +108,16 @@ def hub_id(path: str | PathLike) -> tuple[str, str | None]:
     return identifier, configuration or None
 
 
+@contextmanager
+def hub_errors(path: str | PathLike) -> Iterator[None]:
+    """Raises `OSError`, which names `path`, for whatever goes wrong with a data set of the Hub."""
+    try:
+        yield
+    except Exception as error:  # `datasets` raises a dozen kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise OSError(f"{path}: cannot be read as a file or a data set of the Hub: {reason}") from error
+
+
 def _exists(path: str | PathLike) -> bool:
     if not isinstance(path, (str, PathLike)):
         return False
@@ -137,12 +148,9 @@ def _hub_rows(path: str | PathLike, text_column: str) -> Iterator[tuple[int, Any
     from datasets import load_dataset
 
     identifier, configuration = hub_id(path)
-    try:
+    with hub_errors(path):
         rows = load_dataset(identifier, split="train", streaming=True, name=configuration)
         first = next(iter(rows), None)
-    except Exception as error:  # `datasets` raises a dozen kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise OSError(f"{path}: cannot be read as a file or a data set of the Hub: {reason}") from error
     if first is not None and text_column not in first:
         raise ValueError(f"{path}: no column {text_column!r}; there are {', '.join(first)}")
     for number, row in enumerate(rows, 1):

@@ -13,12 +13,34 @@ from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 
 from ..modeling_gpt1 import GPT1TaskModel
 from ..training.finetune import FinetuningArguments, TaskArguments, finetune
 from .findings import Findings
 
+
+# What a figure depends on, beside what a card tells
+SETTINGS = (
+    "num_train_epochs",
+    "max_steps",
+    "warmup_steps",
+    "lr_scheduler_kwargs",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "optim_args",
+    "max_grad_norm",
+    "label_smoothing_factor",
+    "train_sampling_strategy",
+    "data_seed",
+    "bf16",
+    "fp16",
+    "eval_strategy",
+    "eval_steps",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+)
 
 # What is done to a loaded model before it is trained, in place
 Variant = Callable[[GPT1TaskModel], None]
@@ -28,13 +50,13 @@ Variant = Callable[[GPT1TaskModel], None]
 class VariantArguments(FinetuningArguments, TaskArguments):
     """Every flag of `gpt1 finetune`; with `--seeds` each variant is fine-tuned as often."""
 
+    needs_validation: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         TaskArguments.__post_init__(self)
         super().__post_init__()
         if self.model is None:
             raise ValueError("--config starts from scratch, and this is about what a checkpoint brings: give --model")
-        if self.train_file is not None and self.validation_file is None:
-            raise ValueError("give --validation_file: it is what the variants are measured on")
         if self.push_to_hub:
             raise ValueError("--push_to_hub is for one model, and an analysis keeps figures alone")
         if self.world_size > 1:
@@ -43,8 +65,7 @@ class VariantArguments(FinetuningArguments, TaskArguments):
     def settings(self) -> dict[str, Any]:
         """What a figure depends on, beside the variant and the seed."""
         data = {each.name: getattr(self, each.name) for each in fields(TaskArguments)}
-        names = ("num_train_epochs", "max_steps", "warmup_steps", "label_smoothing_factor", "bf16")
-        training = {name: getattr(self, name) for name in names}
+        training = {name: getattr(self, name) for name in SETTINGS}
         settings = data | self.card_settings() | training
         return {name: value for name, value in settings.items() if name not in ("task", "seed", "seeds")}
 
@@ -121,8 +142,6 @@ def _figure(run: VariantArguments, prepare: Variant) -> dict[str, Any]:
         figures = finetune(run, run, prepare)
     assert run.metric_for_best_model is not None  # it was chosen by then
     metric = run.metric_for_best_model.removeprefix("eval_")
-    if f"eval_{metric}" not in figures:
-        raise ValueError("there is no validation data to measure on: give --validation_file")
     shutil.rmtree(run.output_dir)
     return {"metric": metric, "value": figures[f"eval_{metric}"]}
 

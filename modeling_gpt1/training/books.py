@@ -21,7 +21,7 @@ from huggingface_hub import HfApi
 from tqdm import tqdm
 
 from tokenization import CorpusEncoder, GPT1Tokenizer
-from tokenization.corpus import LINE_BREAKS, files_of, hub_id, read_books
+from tokenization.corpus import LINE_BREAKS, files_of, hub_errors, hub_id, read_books
 from tokenization.table_files import TableArguments
 
 from .data import without_data_bars
@@ -103,7 +103,8 @@ def fingerprint(
     for path in paths:
         if not Path(path).exists():
             identifier, configuration = hub_id(path)
-            commit = HfApi().dataset_info(identifier).sha
+            with hub_errors(path):
+                commit = HfApi().dataset_info(identifier).sha
             digest.update(f"{identifier} {configuration} {commit}".encode())
             continue
         for file in files_of(path):

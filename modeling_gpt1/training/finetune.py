@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from datasets import Dataset
 from transformers import (
@@ -117,9 +117,13 @@ class TaskArguments(TableArguments):
         metadata={"help": "Weight of the auxiliary language-modeling loss; the model's (0.5) if not given."},
     )
 
+    needs_validation: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         super().__post_init__()
         check_flags(self, seeds=(self.seeds >= 1, "at least 1"))
+        if self.data_dir is not None and (self.text_columns or self.label_column or self.choice_columns):
+            raise ValueError("--data_dir has the task's own columns: name columns with --train_file and its kin")
         if self.config is None:
             self.model = checkpoint(self.model or GPT1_MINI)
         elif self.model is not None:
@@ -142,9 +146,12 @@ class FinetuningArguments(RunArguments):
     warmup_steps: float = field(default=0.002, metadata={"help": "Steps of warm-up; below 1, a part of all steps."})
     eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate: no, steps or epoch."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save: no, steps, epoch or best."})
-    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best."})
+    save_total_limit: int | None = field(
+        default=1, metadata={"help": "Checkpoints to keep, the best among them; 1: that, and the last until the end."}
+    )
     load_best_model_at_end: bool | None = field(  # type: ignore[assignment]  # None until `__post_init__`
-        default=None, metadata={"help": "Whether the best checkpoint is the result; if it is saved when evaluated."}
+        default=None,
+        metadata={"help": "Whether the best checkpoint is the result; by default, where all are evaluated."},
     )
     train_sampling_strategy: str = field(
         default="group_by_length", metadata={"help": "How training examples are drawn: random, group_by_length, ..."}
@@ -159,7 +166,7 @@ class FinetuningArguments(RunArguments):
 
     def __post_init__(self) -> None:
         if self.load_best_model_at_end is None:
-            self.load_best_model_at_end = self.eval_strategy == self.save_strategy != "no"
+            self.load_best_model_at_end = self._evaluates_checkpoints()
         check_flags(  # what the metrics are computed from is all answers in one array
             self,
             prediction_loss_only=(not self.prediction_loss_only, "False here"),
@@ -175,6 +182,19 @@ class FinetuningArguments(RunArguments):
             )
         if self.original_adam and self.muon:
             raise ValueError("original_adam and muon are two optimizers: give one of them")
+        others = self.optim not in ("adamw_torch", "adamw_torch_fused") or self.optim_args or self.lr_scheduler_kwargs
+        if self.original_adam and others:
+            raise ValueError("original_adam leaves nothing to optim, optim_args and lr_scheduler_kwargs")
+
+    def _evaluates_checkpoints(self) -> bool:
+        """Whether each checkpoint is evaluated when it is saved."""
+        if self.eval_strategy == "no" or self.save_strategy == "best":
+            return self.eval_strategy != "no"
+        if self.eval_strategy != "steps":
+            return self.eval_strategy == self.save_strategy
+        evaluated, saved = self.eval_steps or self.logging_steps, self.save_steps
+        whole = round(1e6 * saved) % round(1e6 * evaluated) == 0  # steps, or parts of all steps
+        return self.save_strategy == "steps" and (saved < 1) == (evaluated < 1) and whole
 
     def choose_metric(self, names: tuple[str, ...]) -> None:
         """
@@ -187,6 +207,9 @@ class FinetuningArguments(RunArguments):
         self.metric_for_best_model = metric
         if self.greater_is_better is None:
             self.greater_is_better = not metric.endswith("loss")
+        if self.follows_evaluation:  # of a loss, where nothing is said
+            mode = {"mode": "max" if self.greater_is_better else "min"}
+            self.lr_scheduler_kwargs = mode | (self.lr_scheduler_kwargs or {})  # type: ignore[operator]
 
     def card_settings(self) -> dict[str, Any]:
         named = {"optimizer": "Adam as in the original code"} if self.original_adam else {}
@@ -225,6 +248,8 @@ def finetune(
     task = TASKS[task_args.task]
     training_args.check_output_dir()
     splits, columns = read_labelled(task, task_args)
+    if "validation" not in splits:
+        training_args.do_without_evaluation()
     set_seed(training_args.seed)
     tokenizer, config = starting_point(task_args)
     max_length = task_args.max_length or config.max_position_embeddings
@@ -264,9 +289,6 @@ def finetune(
             print(f"{'learns from' if name == 'train' else 'measured on'} {len(rows):,} rows of {splits[name].name}")
         print(labels.summary(numbers["train"]))
 
-    if "validation" not in encoded:
-        training_args.eval_strategy = "no"
-        training_args.load_best_model_at_end = False
     collator = DataCollatorForMultipleChoice if task.head is GPT1ForMultipleChoice else DataCollatorWithPadding
     trainer = (OriginalTrainer if training_args.original_adam else MuonTrainer)(
         model=model,
@@ -293,6 +315,8 @@ def read_labelled(task: Task, task_args: TaskArguments) -> tuple[dict[str, Split
     splits = labelled_splits(task, splits, task_args.label_column)
     if "train" not in splits:
         raise ValueError("there is no training data: give --train_file")
+    if task_args.needs_validation and "validation" not in splits:
+        raise ValueError("there is no validation data to measure on: give --validation_file")
     columns = {
         name: find_columns(task, split, task_args.text_columns, task_args.label_column, task_args.choice_columns)
         for name, split in splits.items()

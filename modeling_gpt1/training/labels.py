@@ -4,7 +4,7 @@ import logging
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokenization.table_files import text_of
@@ -67,6 +67,7 @@ class Labels:
         regression (`bool`): whether a label is a number.
         first (`int`): what a numbered answer of a multiple choice counts from.
         numbered (`Sequence[str]`, *optional*): the classes in the order of the numbers that stand for them in files.
+        other_names (`Mapping[str, str]`, *optional*): what files may call a class, with its name.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Labels:
         regression: bool = False,
         first: int = 0,
         numbered: Sequence[str] | None = None,
+        other_names: Mapping[str, str] | None = None,
     ):
         self.names = names
         self.regression = regression
@@ -82,7 +84,9 @@ class Labels:
         self._ids = {name: index for index, name in enumerate(names or ())}
         # Files and the Hub number the classes that others name; but where names hold numbers, a number is a name
         if names and not any(re.search(r"\d", name) for name in names):
-            self._ids |= {str(index): self._ids[name] for index, name in enumerate(numbered or names)}
+            order = names if numbered is None else numbered
+            self._ids |= {str(index): self._ids[name] for index, name in enumerate(order)}
+        self._ids |= {other: self._ids[name] for other, name in (other_names or {}).items()}
 
     @classmethod
     def of(
@@ -123,15 +127,15 @@ class Labels:
                 "start from a model without a task head"
             )
         if known:
-            return cls(known, numbered=task.labels)
+            return cls(known, numbered=task.labels, other_names=task.other_names)
         if task.labels:
-            return cls(list(task.labels))
+            return cls(list(task.labels), other_names=task.other_names)
         names = set(texts)
         if len(names) < 2:
             raise ValueError(f"the training data has one label only, '{texts[0]}': there is nothing to learn")
         if all(NUMBER.fullmatch(name) for name in names):
             return cls(sorted(names, key=lambda name: (float(name), name)))
-        return cls(sorted(names))
+        return cls(sorted(names), numbered=())  # no file knows this order
 
     def numbers(self, split: Split, columns: Columns) -> tuple[Split, list[int | float]]:
         """

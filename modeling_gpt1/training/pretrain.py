@@ -9,6 +9,7 @@ torchrun --nproc_per_node 8 -m modeling_gpt1 pretrain --config gpt1 --per_device
 
 import logging
 import math
+import zlib
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -178,6 +179,21 @@ class PretrainingArguments(RunArguments):
     )
     prediction_loss_only: bool = field(default=True, metadata={"help": "Whether an evaluation takes the loss alone."})
 
+    def __post_init__(self) -> None:
+        check_flags(
+            self,
+            train_sampling_strategy=(
+                self.train_sampling_strategy == "sequential",
+                "sequential: it is shuffled already",
+            ),
+            # which would go on with the windows of the first epoch
+            dataloader_persistent_workers=(
+                not self.dataloader_persistent_workers,
+                "False: each epoch has new windows",
+            ),
+        )
+        super().__post_init__()
+
 
 def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) -> dict[str, float]:
     """
@@ -195,6 +211,12 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
         KeyboardInterrupt: stopped by SIGINT or SIGTERM; a checkpoint to resume from is saved.
     """
     training_args.check_output_dir()
+    if corpus_args.pairs and training_args.label_smoothing_factor:
+        raise ValueError(
+            "--pairs adds to the model's own loss, which --label_smoothing_factor replaces: give one of them"
+        )
+    if not corpus_args.validation_corpus:
+        training_args.do_without_evaluation()
     set_seed(training_args.seed)
     tokenizer = load_tokenizer(corpus_args)
     config = load_configuration(corpus_args, tokenizer)
@@ -223,9 +245,7 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     order = training_args.seed_of_order
     windows = BookWindows(books, length, seed=order, repeats=corpus_args.repeats, make_pairs=make_pairs)
     measured = None if held_out is None else BookWindows(held_out, length)
-    if held_out is None:
-        training_args.eval_strategy = "no"
-    elif seen := in_both(books, held_out):
+    if held_out is not None and (seen := in_both(books, held_out)):
         logger.warning("held out and trained on alike, so that perplexity says little: %s", ", ".join(seen))
 
     callbacks: list[TrainerCallback] = [LeaveComparison() if corpus_args.pairs else FreshSpecialTokens()]
@@ -317,7 +337,8 @@ def load_model(args: CorpusArguments, config: GPT1Config, tokenizer: GPT1Tokeniz
 class WindowCollator(DataCollatorForLanguageModeling):
     """
     transformers' collator, without its work where there is none: windows of one length need no padding, nor a mask,
-    to look at which would stop a GPU's queue of kernels.
+    to look at which would stop a GPU's queue of kernels. What a masked LM has to find depends on the batch's tokens
+    alone, so that a resumed run and each evaluation have the same to find.
     """
 
     def torch_call(self, examples: list[Any]) -> dict[str, Any]:
@@ -325,7 +346,9 @@ class WindowCollator(DataCollatorForLanguageModeling):
         windows = columns.pop("input_ids")
         pairs = {name: torch.from_numpy(np.concatenate(arrays)) for name, arrays in columns.items()}
         if self.mlm or len({len(window) for window in windows}) > 1:
-            return super().torch_call([{"input_ids": window} for window in windows]) | pairs
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(zlib.crc32(np.concatenate(windows).tobytes()))
+                return super().torch_call([{"input_ids": window} for window in windows]) | pairs
         ids = torch.from_numpy(np.stack(windows))
         return {"input_ids": ids, "labels": ids.clone(), **pairs}
 

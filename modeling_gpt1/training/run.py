@@ -120,6 +120,19 @@ class RunArguments(TrainingArguments):
         """Of the order of examples: `data_seed`, or `seed` where it is not given."""
         return self.seed if self.data_seed is None else self.data_seed
 
+    @property
+    def follows_evaluation(self) -> bool:
+        """Whether the schedule goes by what an evaluation gives."""
+        return SchedulerType(self.lr_scheduler_type).value in ("reduce_lr_on_plateau", "greedy")
+
+    def do_without_evaluation(self) -> None:
+        """For a run without validation data. Raises `ValueError` for a schedule that goes by it."""
+        if self.follows_evaluation:
+            schedule = SchedulerType(self.lr_scheduler_type).value
+            raise ValueError(f"lr_scheduler_type {schedule} goes by validation data, and none are given")
+        self.eval_strategy = "no"
+        self.load_best_model_at_end = False
+
     def check_output_dir(self) -> None:
         """
         Raises `ValueError` if `output_dir` is a file, or holds a run that is at work or not to be resumed, or if there
@@ -224,8 +237,18 @@ class StopOnSignal(TrainerCallback):
         self._ask(args)
         if self.interrupted:
             control.should_save = True
-            control.should_evaluate = False
             control.should_training_stop = True
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.interrupted:
+            if (
+                state.epoch is not None and state.epoch % 1
+            ):  # `Trainer` ends an epoch that it leaves as one that is over
+                control.should_evaluate = control.should_save = False
+            if args.save_total_limit == 1:
+                args.save_total_limit = 2  # it would keep the best checkpoint alone, and not the last
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -285,11 +308,15 @@ class RunTrainer(Trainer):
         super().__init__(model, args, **kwargs)
         if not self.args.verbose and any(self.pop_callback(each) for each in (ProgressCallback, PrinterCallback)):
             self.add_callback(Progress)
-        self.loss_of_run = LossOfRun()
-        self.add_callback(self.loss_of_run)
+        self.add_callback(LossOfRun())
         self._looks_at_once = self.args.device.type == "cpu" and self.args.world_size == 1
         self._bad_step = torch.tensor(self._GOOD, device=self.args.device)
         self._sums: dict[str, tuple[torch.Tensor, int]] = {}  # of the two losses, and of how many, since the last log
+
+    @property
+    def loss_of_run(self) -> LossOfRun:
+        """The callback, in whose place `restore_callback_states_from_checkpoint` puts another."""
+        return next(each for each in self.callback_handler.callbacks if isinstance(each, LossOfRun))
 
     def compute_loss(
         self,

@@ -63,9 +63,9 @@ def read_splits(
 
 
 def _labelled_rows(task: Task, rows: Dataset, split: str) -> Dataset:
-    """The rows that have a label: the Hub's data sets mark the others -1, often a whole test set."""
+    """The rows that have a label: the Hub's data sets mark the others -1, scores too, often a whole test set."""
     for column in task.label_columns:
-        if isinstance(rows.features.get(column), ClassLabel):
+        if isinstance(rows.features.get(column), ClassLabel) or (task.regression and column in rows.features):
             kept = rows.filter(lambda label: label != -1, input_columns=column)
             if 0 < len(kept) < len(rows):
                 logger.warning("the %s split: %d rows skipped, which have no label", split, len(rows) - len(kept))

@@ -77,7 +77,8 @@ class Task:
         label_columns: columns of the label, likewise.
         choice_columns: columns of a multiple choice's answers, likewise: one column of lists, or one column a choice.
         labels: names of the classes 0, 1, ...; None to take what the training data holds.
-        regression: whether the label is a number; None to go by the column's type.
+        other_names: what some of the files call a class, with its name here.
+        regression: whether the label is a number; None to go by the labels, see `are_scores`.
         metrics: what is measured; the first one chooses the best checkpoint.
         hub: data set and configuration on the Hub; empty where there is none in the open.
         splits: this package's split names for the data set's own.
@@ -93,6 +94,7 @@ class Task:
     label_columns: tuple[str, ...] = ("label",)
     choice_columns: tuple[tuple[str, ...], ...] = ()
     labels: tuple[str, ...] | None = None
+    other_names: dict[str, str] = field(default_factory=dict)
     regression: bool | None = False
     metrics: tuple[str, ...] = ("accuracy",)
     hub: tuple[str, ...] = ()
@@ -259,6 +261,7 @@ TASKS: dict[str, Task] = {
         (("premise", "hypothesis"), ("sentence1", "sentence2")),
         label_columns=("label", "gold_label"),
         labels=("entails", "neutral"),
+        other_names={"entailment": "entails"},  # in the layout of SNLI
         hub=("allenai/scitail", "tsv_format"),
         release=Release(
             _author_files("**/tsv_format/scitail_1.0_{0}.tsv **/scitail_1.0_{0}.tsv **/scitail_1.0_{0}.txt"),
@@ -321,6 +324,8 @@ TASKS: dict[str, Task] = {
     "entailment": Task(
         GPT1ForEntailment,
         (("premise", "hypothesis"), ("sentence1", "sentence2"), ("question", "sentence")),
+        label_columns=("label", "score"),
+        regression=None,
     ),
     "similarity": Task(
         GPT1ForSimilarity,

@@ -211,8 +211,9 @@ def test_seeds_and_tasks_stand_side_by_side(fine_tune, runs, tmp_path):
 
 def test_figures_of_other_settings_or_checkpoints_do_not_mix(fine_tune, runs, language_model, tmp_path, capfd):
     assert fine_tune("transfer", "--transferred", "1") == 0
-    assert fine_tune("transfer", "--transferred", "2", "--learning_rate", "1e-3") == 1
-    assert "was made with other settings" in capfd.readouterr().err
+    for name, value in {"learning_rate": "1e-3", "metric_for_best_model": "loss", "max_grad_norm": "2"}.items():
+        assert fine_tune("transfer", "--transferred", "2", f"--{name}", value) == 1
+        assert "was made with other settings" in capfd.readouterr().err
     (tmp_path / "other").symlink_to(language_model)
     assert fine_tune("transfer", "--transferred", "1", "--model", str(tmp_path / "other"), task="cola") == 1
     assert "figures of another checkpoint" in capfd.readouterr().err

@@ -200,6 +200,34 @@ def test_the_metric_that_was_asked_for_chooses_the_checkpoint(
     assert seen[0].load_best_model_at_end
 
 
+@pytest.mark.parametrize("metric, mode", [(None, "max"), ("loss", "min")])
+def test_a_schedule_that_goes_by_the_metric_knows_which_way_is_up(tmp_path, metric, mode):
+    schedule = {"lr_scheduler_type": "reduce_lr_on_plateau", "metric_for_best_model": metric}
+    arguments = FinetuningArguments(output_dir=str(tmp_path), **schedule)
+    arguments.choose_metric(("accuracy",))
+    assert arguments.lr_scheduler_kwargs == {"mode": mode}
+
+
+@pytest.mark.parametrize(
+    "settings, best",
+    [
+        ({}, True),
+        ({"eval_strategy": "no"}, False),
+        ({"save_strategy": "no"}, False),
+        ({"save_strategy": "best"}, True),
+        ({"eval_strategy": "steps"}, False),
+        ({"eval_strategy": "steps", "save_strategy": "steps"}, False),  # every twentieth of all steps, and 500
+        ({"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 200}, False),
+        ({"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 200, "save_steps": 400}, True),
+        ({"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 0.1, "save_steps": 0.3}, True),
+        ({"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 0.1, "save_steps": 0.25}, False),
+    ],
+)
+def test_the_best_is_the_result_where_every_checkpoint_is_evaluated(tmp_path, settings, best):
+    """What cannot be both, `Trainer` refuses."""
+    assert FinetuningArguments(output_dir=str(tmp_path), **settings).load_best_model_at_end is best
+
+
 def test_plain_arguments_leave_the_metric_open(tmp_path):
     arguments = FinetuningArguments(output_dir=str(tmp_path))
     assert (arguments.metric_for_best_model, arguments.greater_is_better) == (None, None)

@@ -71,6 +71,22 @@ def test_it_can_be_said_whether_labels_are_scores():
         Labels.of(TASKS["stsb"], whole, "label", regression=False)
 
 
+@pytest.mark.parametrize("name", ["classification", "entailment", "similarity"])
+def test_scores_are_a_regression_in_every_task_that_leaves_it_open(name):
+    assert Labels.of(TASKS[name], split_of([0.33, 0.67, 1.0]), "label").regression
+
+
+def test_a_class_may_have_another_name_in_some_files():
+    split = split_of(["neutral", "entailment", "entails"])
+    for known in (None, ["neutral", "entails"]):  # in a fine-tuned model's own order
+        labels = Labels.of(TASKS["scitail"], split, "label", known)
+        assert [labels.names[number] for number in labels.numbers(split, COLUMNS)[1]] == [
+            "neutral",
+            "entails",
+            "entails",
+        ]
+
+
 @pytest.mark.parametrize(
     "names, value, number",
     [

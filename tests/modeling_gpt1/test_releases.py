@@ -178,9 +178,9 @@ RELEASES: dict[str, dict[str, str | bytes]] = {
     },
     "scitail json": {
         "snli_format/scitail_1.0_train.txt": json_lines(
-            snli_row("neutral", 'A "cell.', '"B."', "x"), snli_row("entails", "C.", "D.", "x")
+            snli_row("neutral", 'A "cell.', '"B."', "x"), snli_row("entailment", "C.", "D.", "x")
         ),
-        "snli_format/scitail_1.0_dev.txt": json_lines(snli_row("entails", '"E."', '"F."', "x")),
+        "snli_format/scitail_1.0_dev.txt": json_lines(snli_row("entailment", '"E."', '"F."', "x")),
         "snli_format/scitail_1.0_test.txt": json_lines(snli_row("neutral", "G.", "H.", "x")),
     },
     "race": {
@@ -211,11 +211,16 @@ _MNLI = _pairs([('"A', "B", "neutral"), ("E", "F", "entailment")], [("G", "H", "
 _SNLI = _pairs(
     [('"A."', "B", "neutral"), ("E", "F", "entailment")], [("G", "H", "contradiction")], [("K", "L", "entailment")]
 )
-_SCITAIL = _pairs(
-    [('A "cell.', '"B."', "neutral"), ("C.", "D.", "entails")],
-    [('"E."', '"F."', "entails")],
-    [("G.", "H.", "neutral")],
-)
+
+
+def _scitail(entails: str) -> dict[str, list[tuple[str, ...]]]:
+    return _pairs(
+        [('A "cell.', '"B."', "neutral"), ("C.", "D.", entails)],
+        [('"E."', '"F."', entails)],
+        [("G.", "H.", "neutral")],
+    )
+
+
 # Every text, and the label where there is one, of every usable row
 EXPECTED = {
     "cola": _pairs(
@@ -244,8 +249,8 @@ EXPECTED = {
     ),
     "snli txt": _SNLI,
     "snli jsonl": _SNLI,
-    "scitail": _SCITAIL,
-    "scitail json": _SCITAIL,
+    "scitail": _scitail("entails"),
+    "scitail json": _scitail("entailment"),
     "race": {
         "train": [("Tom ran.", "Why?", "A"), ("Tom ran.", "Tom _ .", "B"), ("Tom ran.", "Who?", "D")],
         "validation": [("Tom ran.", "How?", "B"), ("Tom ran.", "When?", "C"), ("Tom ran.", "Where?", "A")],
@@ -298,7 +303,7 @@ def test_a_release_is_read_as_it_is(release, name):
     for (*_, label), number in zip(EXPECTED[name]["train"], numbers, strict=True):
         assert number == (
             float(label) if task == "stsb" else "ABCD".index(label) if task == "race"
-            else int(label) if label.isdecimal() else classes.index(label)
+            else int(label) if label.isdecimal() else classes.index(TASKS[task].other_names.get(label, label))
         )  # fmt: skip
 
 
@@ -323,6 +328,14 @@ def test_race_has_a_row_for_each_question_with_its_choices(release):
 def test_a_folder_of_race_is_a_file_too(release):
     split = read_splits(TASKS["race"], {"train": str(release("race") / "RACE/train/middle")})["train"]
     assert split.columns["question"] == ["Tom _ .", "Who?"]
+
+
+def test_the_command_takes_a_folder_of_race_for_a_file(release, tiny, tmp_path):
+    folder = release("race") / "RACE"
+    words = ["--task", "race", "--train_file", str(folder / "train"), "--validation_file", str(folder / "dev")]
+    words += ["--config", str(tiny), "--max_steps", "1", "--output_dir", str(tmp_path / "out")]
+    assert main(["finetune", *words]) == 0
+    assert json.loads((tmp_path / "out/all_results.json").read_text())["eval_samples"] == 3
 
 
 def test_story_cloze_trains_on_the_validation_file(release):

@@ -78,6 +78,42 @@ def test_a_signal_saves_and_the_run_goes_on_to_the_same_figures(flags, tmp_path)
         assert results(stopped)["train_loss"] == pytest.approx(straight["train_loss"], rel=1e-6)
 
 
+def test_a_signal_within_an_epoch_leaves_that_step_and_the_run_ends_the_same(flags, monkeypatch, tmp_path):
+    """Of the default settings, which keep the best checkpoint alone, and measure at the end of an epoch."""
+    data = str(tmp_path / "data.csv")
+    flags = [*flags, "--validation_file", data, "--eval_strategy", "epoch", "--save_strategy", "epoch", "--max_steps"]
+    flags += ["12", "--save_total_limit", "1"]  # of two epochs
+
+    class Signal(TrainerCallback):
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 8:
+                signal.raise_signal(signal.SIGINT)
+
+    assert main(["finetune", *flags]) == 0
+    trainer = finetuning.MuonTrainer
+    stopped = ["finetune", *flags, "--output_dir", str(tmp_path / "stopped")]
+    with monkeypatch.context() as patched:
+        patched.setattr(finetuning, "MuonTrainer", lambda **kw: trainer(**kw, callbacks=[Signal()]))
+        assert main(stopped) == 130
+    state = TrainerState.load_from_json(str(tmp_path / "stopped/checkpoint-9/trainer_state.json"))
+    assert [entry["step"] for entry in state.log_history if "eval_loss" in entry] == [6]
+    assert main([*stopped, "--resume_from_checkpoint"]) == 0
+    whole, resumed = results(tmp_path / "out"), results(tmp_path / "stopped")
+    for name in ("train_loss", "eval_loss", "eval_accuracy"):
+        assert resumed[name] == pytest.approx(whole[name], rel=1e-6)
+
+
+def test_the_loss_of_a_run_goes_on_in_a_callback_that_was_restored(flags, tmp_path):
+    restore = ["--restore_callback_states_from_checkpoint", "True", "--max_steps"]
+    stopped = ["finetune", *flags, "--output_dir", str(tmp_path / "stopped"), "--lr_scheduler_type", "constant"]
+    assert main([*stopped, "--max_steps", "3"]) == 0
+    assert main([*stopped, *restore, "6", "--resume_from_checkpoint"]) == 0
+    straight = ["finetune", *flags, "--output_dir", str(tmp_path / "straight"), "--lr_scheduler_type", "constant"]
+    assert main(straight) == 0
+    whole = results(tmp_path / "straight")["train_loss"]
+    assert results(tmp_path / "stopped")["train_loss"] == pytest.approx(whole, rel=1e-6)
+
+
 def arguments(flags):
     values = dict(zip((flag[2:] for flag in flags[::2]), flags[1::2], strict=True))
     task = TaskArguments(**{name: values.pop(name) for name in ("task", "config", "train_file")})
@@ -144,7 +180,7 @@ def test_a_run_that_is_done_trains_nothing_and_says_so(flags, tmp_path, caplog):
     assert main(["finetune", *flags]) == 0
     caplog.clear()
     (tmp_path / "out/checkpoint-best2").mkdir()  # somebody's own
-    assert main(["finetune", *flags, "--resume_from_checkpoint", "True"]) == 0
+    assert main(["finetune", *flags, "--resume_from_checkpoint"]) == 0
     assert f"{tmp_path / 'out/checkpoint-6'} has all of the run's 6 steps: nothing was trained" in caplog.messages
 
 

@@ -4,18 +4,16 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import pytest
-from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from modeling_gpt1 import GPT1Config
 from tokenization import GPT1Tokenizer
-from tokenization.tokenization_gpt1 import PACKAGED_TOKENIZER
 
 
 START, DELIMITER, EXTRACT = "_start_", "_delimiter_", "_classify_"
+LONG, SHORT = "word " * 600, "few words"
 
 
 def tokens(tokenizer, *texts, **kwargs):
@@ -50,17 +48,6 @@ def test_openais_vocabulary(openai_tokenizer):
     ]
 
 
-def test_it_loads_fast():
-    def seconds(load) -> float:
-        start = time.perf_counter()
-        load()
-        return time.perf_counter() - start
-
-    file = str(PACKAGED_TOKENIZER / "tokenizer.json")
-    pairs = [(seconds(GPT1Tokenizer), seconds(lambda: Tokenizer.from_file(file))) for _ in range(4)]
-    assert min(ours for ours, _ in pairs) < 2 * max(bare for _, bare in pairs)
-
-
 def test_plain_texts_get_no_special_token(tokenizer):
     assert tokens(tokenizer, "A cat.", "A dog.") == ["a</w>", "cat</w>", ".</w>", "a</w>", "dog</w>", ".</w>"]
     assert list(tokenizer("x")) == ["input_ids", "attention_mask"]
@@ -83,29 +70,25 @@ def test_the_tasks_format_has_the_special_tokens_of_now():
     assert tokenizer("a").input_ids[-1] == tokenizer.cls_token_id
 
 
-@pytest.mark.parametrize("strategy", [True, "longest_first", "only_first", "only_second"])
-@pytest.mark.parametrize("length", [3, 4, 7, 30, 512])
-@pytest.mark.parametrize("pair", [False, True])
-def test_truncation_keeps_every_special_token(strategy, length, pair):
+@pytest.mark.parametrize(
+    "strategy, texts, lengths",
+    [
+        (True, (LONG,), (3, 4, 7, 30, 512)),
+        ("longest_first", (LONG,), (3, 4, 7, 30, 512)),
+        ("only_first", (LONG,), (3, 4, 7, 30, 512)),
+        (True, (LONG, LONG), (3, 4, 7, 30, 512)),
+        ("longest_first", (LONG, LONG), (3, 4, 7, 30, 512)),
+        # below 6 tokens the other text alone is too long, which is transformers' own error
+        ("only_first", (LONG, SHORT), (7, 30, 512)),
+        ("only_second", (SHORT, LONG), (7, 30, 512)),
+    ],
+)
+def test_truncation_keeps_every_special_token(strategy, texts, lengths):
     tokenizer = GPT1Tokenizer(task_format=True)
-    long, short = "word " * 600, "few words"
-    if strategy == "only_second" and not pair:
-        return
-    texts = (
-        (long, long)
-        if strategy in (True, "longest_first")
-        else (short, long)
-        if strategy == "only_second"
-        else (long, short)
-    )
-    if pair and strategy in ("only_first", "only_second") and length < 6:
-        return  # the other text alone is too long: transformers' own error
-    out = tokens(tokenizer, *(texts if pair else texts[:1]), truncation=strategy, max_length=length)
-    assert len(out) == length
-    assert out[0] == START
-    assert out[-1] == EXTRACT
-    assert out.count(DELIMITER) == pair
-    assert {START, EXTRACT, DELIMITER}.isdisjoint(out[1:-1]) or pair
+    for length in lengths:
+        out = tokens(tokenizer, *texts, truncation=strategy, max_length=length)
+        assert len(out) == length and (out[0], out[-1]) == (START, EXTRACT)
+        assert [out.count(token) for token in (START, DELIMITER, EXTRACT)] == [1, len(texts) - 1, 1]
 
 
 def test_the_task_format_is_saved(tmp_path):
