@@ -166,14 +166,20 @@ def attention_with_dropout_forward(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float,
+    is_causal: bool | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """[`AttentionWithDropout`] as the attention of a layer; without a mask, a causal layer sees what came before."""
+    length = query.shape[2]
     bias = attention_mask
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         bias = torch.zeros_like(attention_mask, dtype=query.dtype)
         bias.masked_fill_(~attention_mask, masked_score(query.dtype))
-    causal = attention_mask is None and module.is_causal and query.shape[2] == key.shape[2]
+    if bias is not None:
+        bias = bias.expand(-1, -1, length, -1)
+    causal = bias is None and length > 1 and bool(module.is_causal if is_causal is None else is_causal)
+    if causal:  # a static cache has room behind a prompt
+        key, value = key[:, :, :length], value[:, :, :length]
     return AttentionWithDropout.apply(query, key, value, bias, scaling, dropout, causal), None
 
 

@@ -91,6 +91,23 @@ def with_room(layers: list[Any]) -> list[Any]:
     return [GrowingLayer() if type(layer) is DynamicLayer and not layer.is_initialized else layer for layer in layers]
 
 
+class EndSeen:
+    """Whether a training step held the end token, which a language model then generates."""
+
+    def __init__(self) -> None:
+        self.by_device: dict[str, torch.Tensor] = {}  # which replicas of `nn.DataParallel` share
+        self.compiled = False  # a compiled step cannot look at the tokens, and so counts as one that did
+
+    def note(self, input_ids: torch.Tensor, end: int | list[int] | None) -> None:
+        """Looks for it in the tokens of a step; none waits for the answer."""
+        device = str(input_ids.device)
+        for token in as_list(end):
+            self.by_device[device] = (input_ids == token).any() | self.by_device.get(device, False)
+
+    def __bool__(self) -> bool:
+        return self.compiled or any(map(bool, self.by_device.values()))
+
+
 class GPT1GenerationMixin(GenerationMixin):
     """
     `generate` to any length, and of no special token.
@@ -225,6 +242,8 @@ class GPT1GenerationMixin(GenerationMixin):
         batch_size: int,
         max_cache_length: int,
     ) -> None:
+        if max_cache_length > self.config.max_position_embeddings:
+            generation_config.prefill_chunk_size = None  # a window is encoded at once
         max_cache_length = min(max_cache_length, self.config.max_position_embeddings)
         super()._prepare_cache_for_generation(
             generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
@@ -249,4 +268,4 @@ class GPT1GenerationMixin(GenerationMixin):
         return criteria
 
 
-__all__ = ["GPT1GenerationMixin", "GrowingLayer"]
+__all__ = ["EndSeen", "GPT1GenerationMixin", "GrowingLayer"]

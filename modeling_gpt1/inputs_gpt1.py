@@ -60,8 +60,14 @@ def attention_config(config: GPT1Config, kwargs: dict[str, Any]) -> GPT1Config:
 
 
 def cache_among(kwargs: dict[str, Any], past_key_values: Cache | None) -> Cache | None:
-    """`past_key_values`, or what `kwargs` has under its name from transformers 5.24 on, which is taken out of them."""
-    return kwargs.pop("cache") if isinstance(kwargs.get("cache"), Cache) else past_key_values
+    """
+    `past_key_values`, or what `kwargs` has under its name from transformers 5.24 on, which is taken out of them; a
+    paged cache, which is no `Cache`, is left to the layers.
+    """
+    if not isinstance(kwargs.get("cache"), Cache | None):
+        return past_key_values
+    cache = kwargs.pop("cache", None)
+    return past_key_values if cache is None else cache
 
 
 def cache_of(outputs: Any) -> Cache | None:
@@ -179,6 +185,20 @@ def as_list(token_id: int | list[int] | None) -> list[int]:
     return token_id if isinstance(token_id, list) else [] if token_id is None else [token_id]
 
 
+def kept_positions(tensor: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+    """
+    The positions of `(batch, length, ...)` to compute logits for: so many last ones, all if 0; those of an index
+    `(kept,)`, or of one for each row, `(batch, kept)`; or where a mask `(batch, length)` is True, as rows of one.
+    """
+    if isinstance(logits_to_keep, int):
+        return tensor[:, -logits_to_keep:]
+    if logits_to_keep.ndim != 2:
+        return tensor[:, logits_to_keep]
+    if logits_to_keep.dtype == torch.bool:
+        return tensor[logits_to_keep]
+    return tensor.take_along_dim(logits_to_keep[(..., *[None] * (tensor.ndim - 2))], 1)
+
+
 def last_real(real: torch.Tensor) -> torch.Tensor:
     """The position `(rows,)` of the last real token of each row of `(rows, length)`."""
     return real.shape[1] - 1 - real.flip(1).int().argmax(1)
@@ -193,7 +213,7 @@ def swapped_order(input_ids: torch.Tensor, real: torch.Tensor, sep_token_id: int
     """
     Which position each position of `start B delimiter A extract` comes from in `start A delimiter B extract`.
 
-    The first delimiter of a row divides it. Padding on either side stays where it is.
+    The first delimiter of a row divides it. Padding stays where it is.
 
     Args:
         input_ids (`torch.LongTensor` of shape `(batch, length)`): encoded pairs.
@@ -212,15 +232,17 @@ def swapped_order(input_ids: torch.Tensor, real: torch.Tensor, sep_token_id: int
             f"GPT1ForSimilarity needs pairs with a delimiter token (sep_token_id {sep_token_id}) in every row; "
             "encode them as tokenizer(text, text_pair) with a tokenizer of task_format=True"
         )
-    positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
-    start = real.int().argmax(1, keepdim=True)
-    extract = start + real.sum(1, keepdim=True) - 1
-    delimiter = is_delimiter.int().argmax(1, keepdim=True)
-    new_delimiter = start + extract - delimiter  # B, as long as from the delimiter to the extract token, comes first
-    source = torch.where(positions < new_delimiter, positions + delimiter - start, positions - new_delimiter + start)
-    source = torch.where(positions == new_delimiter, delimiter, source)
-    moved = (positions > start) & (positions < extract)
-    return torch.where(moved, source, positions)
+    length = input_ids.shape[1]
+    positions = torch.arange(length, device=input_ids.device).expand_as(input_ids)
+    rank = real.long().cumsum(1) - 1  # among the real tokens, whose positions are, by rank:
+    of_rank = F.pad(torch.zeros_like(positions), (0, 1)).scatter(1, rank.masked_fill(~real, length), positions)
+    extract = rank[:, -1:]
+    delimiter = rank.gather(1, is_delimiter.int().argmax(1, keepdim=True))
+    new_delimiter = extract - delimiter  # B, as long as from the delimiter to the extract token, comes first
+    source = torch.where(rank < new_delimiter, rank + delimiter, rank - new_delimiter)
+    source = torch.where(rank == new_delimiter, delimiter, source)
+    moved = real & (rank > 0) & (rank < extract)
+    return torch.where(moved, of_rank.gather(1, source.clamp(0, length)), positions)
 
 
 def choices_shape(
@@ -246,6 +268,7 @@ __all__ = [
     "check_length",
     "choices_shape",
     "given",
+    "kept_positions",
     "last_real",
     "last_real_state",
     "positions_of_tokens",

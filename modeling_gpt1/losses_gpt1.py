@@ -231,7 +231,9 @@ def token_loss(
             whether to compute the counted rows alone. By default on CPU only: to find them, an accelerator stops its
             queue of kernels, for which few rows are too low a price.
     """
-    token_weights = token_weights.expand(targets.shape)
+    token_weights, weight = token_weights.expand(targets.shape), weight.to(states.device)
+    if not torch.is_grad_enabled():  # a Function is told of a parameter that it needs a gradient all the same
+        weight = weight.detach()
     if torch.compiler.is_compiling():  # which makes one kernel of the softmax, the loss and their gradients
         losses = F.cross_entropy(
             upcast(F.linear(states, weight)).flatten(0, -2), targets.flatten(), reduction="none", ignore_index=IGNORED
@@ -290,6 +292,9 @@ def loss_and_logits(
 
         return loss, logits_of_this_step
     logits = head(states)
+    targets = targets.to(logits.device)  # where a tied output layer is, with the embeddings, of a model on two devices
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(logits.device)
     total = F.cross_entropy(upcast(logits).flatten(0, -2), targets.flatten(), reduction="sum", ignore_index=IGNORED)
     return total / num_items_in_batch, logits
 

@@ -33,15 +33,15 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_gpt1 import GPT1Config
 from .dropout_gpt1 import GPT1Dropout, attention_with_dropout_forward, eager_attention_forward
-from .generation_gpt1 import GPT1GenerationMixin
+from .generation_gpt1 import EndSeen, GPT1GenerationMixin
 from .inputs_gpt1 import (
-    as_list,
     attention_config,
     cache_among,
     cache_of,
     check_length,
     choices_shape,
     given,
+    kept_positions,
     last_real,
     last_real_state,
     positions_of_tokens,
@@ -180,7 +180,8 @@ class SinusoidalPositions(nn.Module):
         self.hidden_size = config.hidden_size
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
-        pairs = torch.arange(0, self.hidden_size, 2, device=position_ids.device, dtype=torch.double)
+        dtype = torch.float if position_ids.device.type == "mps" else torch.double  # which Apple's GPUs have not
+        pairs = torch.arange(0, self.hidden_size, 2, device=position_ids.device, dtype=dtype)
         angles = position_ids[..., None] / 10_000.0 ** (pairs / self.hidden_size)  # (batch, length, hidden_size / 2)
         return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
 
@@ -234,7 +235,7 @@ class GPT1PreTrainedModel(PreTrainedModel):
         )
         source = pretrained_model_name_or_path if openai_gpt is None else None
         try:
-            return super().from_pretrained(source, *model_args, **(kwargs if openai_gpt is None else openai_gpt))
+            loaded = super().from_pretrained(source, *model_args, **(kwargs if openai_gpt is None else openai_gpt))
         except RuntimeError as error:
             if "ignore_mismatched_sizes" not in str(error):
                 raise
@@ -243,6 +244,10 @@ class GPT1PreTrainedModel(PreTrainedModel):
                 "pass ignore_mismatched_sizes=True for new ones, such as a new head, or the sizes that they have, "
                 "such as num_labels"
             ) from None
+        if openai_gpt is not None:  # by which an adapter finds its model
+            model = loaded[0] if isinstance(loaded, tuple) else loaded
+            model.name_or_path = model.config.name_or_path = str(pretrained_model_name_or_path)
+        return loaded
 
 
 class GPT1Model(GPT1PreTrainedModel):
@@ -267,8 +272,7 @@ class GPT1Model(GPT1PreTrainedModel):
         else:
             self.norm = nn.Identity()
         self.gradient_checkpointing = False
-        # whether a training step held the end token, which a language model then generates
-        self.trained_on_end: bool | torch.Tensor = False
+        self.trained_on_end = EndSeen()
         self.post_init()
 
     def _embed(self, token_ids: torch.Tensor, matrix: torch.Tensor | None = None) -> torch.Tensor:
@@ -337,10 +341,9 @@ class GPT1Model(GPT1PreTrainedModel):
         if not torch.compiler.is_compiling():
             refuse_unknown(kwargs)
             if self.training and input_ids is not None:
-                for end in as_list(self.config.eos_token_id):  # no step waits for the answer
-                    self.trained_on_end = (input_ids == end).any() | self.trained_on_end
-        elif self.training:  # which cannot look at the tokens, and so counts as such a step
-            self.trained_on_end = True
+                self.trained_on_end.note(input_ids, self.config.eos_token_id)
+        elif self.training:
+            self.trained_on_end.compiled = True
         config = attention_config(self.config, kwargs)
         rows = given(input_ids, inputs_embeds)
         length = rows.shape[1]
@@ -348,7 +351,8 @@ class GPT1Model(GPT1PreTrainedModel):
         # Packed rows bring their own positions and may be longer than any one text in them.
         packed = position_ids is not None and past_key_values is None
         if not packed and not torch.compiler.is_compiling():
-            check_length(self.config, past_length + length)
+            # a static cache's length is asked of its device, which would have to be waited for
+            check_length(self.config, length + (0 if isinstance(past_length, torch.Tensor) else past_length))
 
         matrix = None
         if self.config.embedding_dropout_type == "matrix" and self.training:
@@ -373,7 +377,7 @@ class GPT1Model(GPT1PreTrainedModel):
                 position_ids = torch.arange(length, device=inputs_embeds.device)[None] + past_length
 
         try:
-            hidden_states = inputs_embeds + self._positions(position_ids, matrix is not None).to(inputs_embeds.dtype)
+            hidden_states = inputs_embeds + self._positions(position_ids, matrix is not None).to(inputs_embeds)
         except IndexError:
             check_length(self.config, int(position_ids.max()) + 1)
             raise
@@ -403,20 +407,21 @@ class GPT1LanguageModel(GPT1PreTrainedModel):
         self,
         outputs: GPT1ModelOutput,
         targets: torch.Tensor | None,
-        kept: slice | torch.Tensor,
+        kept: int | torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None,
         skip_logits: bool | None,
     ) -> tuple[torch.Tensor | None, Any]:
         """The loss of the `kept` states, if there are targets `(batch, length)`, and the logits or what makes them."""
-        states = outputs.last_hidden_state[:, kept]
+        states = kept_positions(outputs.last_hidden_state, kept)
         head: Callable[[torch.Tensor], torch.Tensor] = self.lm_head
         if outputs.token_embeddings is not None and self.config.tie_word_embeddings:
-            head = partial(F.linear, weight=outputs.token_embeddings)
+            head = partial(F.linear, weight=outputs.token_embeddings.to(states.device))
         if targets is None:
             return None, head(states)
         skip_logits = self.training if skip_logits is None else skip_logits
         select = None if self.config.is_causal else True  # a masked LM has few targets
-        return loss_and_logits(head, states, targets[:, kept], num_items_in_batch, skip_logits, select)
+        targets = kept_positions(targets, kept)
+        return loss_and_logits(head, states, targets, num_items_in_batch, skip_logits, select)
 
 
 class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
@@ -460,8 +465,8 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
                 usually `input_ids`; shifted here, -100 ignored; nothing is predicted from padding, nor its token.
             shift_labels (`torch.LongTensor` of shape `(batch, length)`, *optional*):
                 labels that are shifted already, in place of `labels`: where a sequence is split over devices.
-            logits_to_keep (`int` or `torch.LongTensor`, defaults to 0):
-                how many last positions, or which, to compute logits for; 0 is all.
+            logits_to_keep (`int` or `torch.Tensor`, defaults to 0):
+                how many last positions, or which, to compute logits for; 0 is all. See [`kept_positions`].
             num_items_in_batch (`torch.Tensor` or `int`, *optional*):
                 what to divide the summed loss by, in place of the number of targets here; `Trainer` passes the number
                 in all the batches that it accumulates.
@@ -485,8 +490,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         kwargs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "token_type_ids": token_type_ids}
         kwargs |= {"past_key_values": past_key_values, "use_cache": use_cache}
         outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        loss, logits = self._loss_and_logits(outputs, targets, kept, num_items_in_batch, skip_logits)
+        loss, logits = self._loss_and_logits(outputs, targets, logits_to_keep, num_items_in_batch, skip_logits)
         return GPT1CausalLMOutput(loss, logits, cache_of(outputs), outputs.hidden_states, outputs.attentions)
 
 
@@ -524,10 +528,8 @@ class GPT1ForMaskedLM(GPT1LanguageModel):
         kwargs["use_cache"] = False
         kwargs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "token_type_ids": token_type_ids}
         outputs = self.model(input_ids, attention_mask=attention_mask, **kwargs)
-        loss, logits = self._loss_and_logits(outputs, labels, slice(None), num_items_in_batch, skip_logits)
-        return GPT1MaskedLMOutput(
-            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
-        )
+        loss, logits = self._loss_and_logits(outputs, labels, 0, num_items_in_batch, skip_logits)
+        return GPT1MaskedLMOutput(loss, logits, outputs.hidden_states, outputs.attentions)
 
 
 class GPT1TaskModel(GPT1PreTrainedModel):
@@ -580,14 +582,8 @@ class GPT1TaskModel(GPT1PreTrainedModel):
             if weight is None:
                 weight = embedding_matrix(self.model.embed_tokens, self.config.vocab_size, states.device)
             lm_loss = token_loss(states, weight, targets, token_weights)
-        return GPT1TaskOutput(
-            loss=self._combine(task_loss, lm_loss),
-            logits=logits,
-            hidden_states=outputs.hidden_states,
-            attentions=outputs.attentions,
-            task_loss=task_loss,
-            lm_loss=lm_loss,
-        )
+        loss = self._combine(task_loss, lm_loss)
+        return GPT1TaskOutput(loss, logits, outputs.hidden_states, outputs.attentions, task_loss, lm_loss)
 
     def _needs_lm_loss(self) -> bool:
         """L1 is meant while training, has a weight, and cannot be had from states that saw the next token."""
@@ -774,12 +770,12 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         if packed is not None:
             outputs = self.model(
                 packed.input_ids,
-                attention_mask=packed.attention_mask(self.config, self.dtype),
+                attention_mask=packed.attention_mask(self.config, self.model.embed_tokens.weight.dtype),
                 position_ids=packed.position_ids,
                 token_type_ids=packed.token_type_ids,
                 **kwargs,
             )
-            states = outputs.last_hidden_state
+            states = outputs.last_hidden_state.to(packed.columns.device)
             extract = packed.extract_states(states)
             lm_terms = partial(packed.lm_terms, states)
         else:
@@ -857,9 +853,10 @@ class GPT1DoubleHeadsModel(GPT1ForCausalLM):
         states = outputs.last_hidden_state = outputs.last_hidden_state.unflatten(0, shape[:2])
         if targets is not None:
             targets = next_token_targets(targets, mask, self.config.pad_token_id).view(shape)
-        loss, logits = self._loss_and_logits(outputs, targets, slice(None), None, None)
+        loss, logits = self._loss_and_logits(outputs, targets, 0, None, None)
         if mc_token_ids is None:
             mc_token_ids = last_real(real_tokens(self.config, ids, mask, embeds)).view(shape[:2])
+        mc_token_ids = mc_token_ids.to(states.device)
         extract = states.gather(2, mc_token_ids[..., None, None].expand(-1, -1, 1, states.shape[-1])).squeeze(2)
         mc_logits = self.score(extract * self.dropout(torch.ones_like(extract[:, :1]))).squeeze(-1)
         if mc_labels is not None:

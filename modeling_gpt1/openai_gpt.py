@@ -5,11 +5,13 @@ directions.
 
 import os
 import re
+from contextlib import suppress
 from typing import Any
 
 import torch
 import transformers
 from transformers.configuration_utils import PreTrainedConfig
+from transformers.generation import GenerationConfig
 
 
 # Our parameters and openai-gpt's, as regular expressions for the one and as replacements for the other: `N` is the
@@ -146,8 +148,9 @@ def openai_gpt_arguments(
         for name in fields:
             setattr(config, name, kwargs[name])
         kwargs = {name: value for name, value in kwargs.items() if name not in fields}
-    config.name_or_path = str(name_or_path)
     state_dict = read_openai_gpt(name_or_path, config_dict, head, **hub_kwargs)
+    with suppress(OSError):  # there need not be one
+        kwargs = {"generation_config": GenerationConfig.from_pretrained(name_or_path, **hub_kwargs)} | kwargs
     return kwargs | {"config": config, "state_dict": state_dict}
 
 

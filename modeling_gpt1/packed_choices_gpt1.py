@@ -24,7 +24,8 @@ def can_pack(config: GPT1Config, kwargs: dict[str, Any]) -> bool:
         kwargs.get(name, getattr(config, name)) for name in ("output_hidden_states", "output_attentions")
     )
     takes_mask = "flash" not in config._attn_implementation
-    sees_all = config.is_causal and config.attention_window is None
+    is_causal = kwargs.get("is_causal")
+    sees_all = (config.is_causal if is_causal is None else is_causal) and config.attention_window is None
     return takes_mask and sees_all and not wants_states and not torch.compiler.is_compiling()
 
 
@@ -64,7 +65,10 @@ class PackedChoices:
         token_type_ids: torch.Tensor | None,
         lm_labels: torch.Tensor,
     ) -> "PackedChoices | None":
-        """Packs inputs of shape `(batch, choices, length)`, padded on either side; None where it does not pay."""
+        """
+        Packs inputs of shape `(batch, choices, length)`, padded on either side; None where it does not pay, or where a
+        row has padding inside.
+        """
         batch, choices, length = input_ids.shape
         lengths = real.sum(-1)
         # Rank of each token in its row: the prefix is found whatever the side of the padding.
@@ -83,6 +87,8 @@ class PackedChoices:
         own = lengths - prefix  # (batch, choices)
         packed_length = int((prefix[:, 0] + own.sum(1)).max())
         if packed_length > (1 - cls.WORTHWHILE) * choices * length or not (prefix > 0).all():
+            return None
+        if (positions.gather(-1, (start + lengths[..., None] - 1).clamp(min=0)) + 1 != lengths[..., None]).any():
             return None
         shared = real & (positions < prefix[..., None])
         offset = own.cumsum(1) - own  # where a choice's own tokens begin, counted from the prefix's end

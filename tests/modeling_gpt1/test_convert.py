@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     BertConfig,
+    GenerationConfig,
     OpenAIGPTConfig,
     OpenAIGPTDoubleHeadsModel,
     OpenAIGPTForSequenceClassification,
@@ -150,6 +151,14 @@ def test_round_trip_through_openai_gpt_is_bit_equal(tiny_config, spread, tmp_pat
     for config in configs:
         config.pop("_name_or_path", None)
     assert configs[0] == configs[1]
+
+    # by its name an adapter finds it again; and it generates as it did
+    generation = GenerationConfig.from_pretrained(tmp_path / "theirs")
+    generation.update(repetition_penalty=1.5)
+    generation.save_pretrained(tmp_path / "theirs")
+    loaded = GPT1ForCausalLM.from_pretrained(tmp_path / "theirs")
+    assert loaded.name_or_path == loaded.config.name_or_path == str(tmp_path / "theirs")
+    assert loaded.generation_config.repetition_penalty == 1.5
     expected = GPT1Tokenizer.from_pretrained(tmp_path / "ours")(TEXT)["input_ids"]
     for name in ("theirs", "back"):
         assert AutoTokenizer.from_pretrained(tmp_path / name)(TEXT)["input_ids"] == expected

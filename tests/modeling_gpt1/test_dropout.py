@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import StaticCache
 
 from modeling_gpt1 import GPT1ForCausalLM, GPT1ForMaskedLM
 from modeling_gpt1.dropout_gpt1 import AttentionWithDropout, GPT1Dropout, dropout_mask
@@ -65,6 +66,31 @@ def test_a_training_pass_is_an_evaluation_pass_but_for_what_is_dropped(tiny_conf
     real = mask.bool()
     torch.testing.assert_close(model.train()(ids, mask).logits[real], model.eval()(ids, mask).logits[real])
     torch.testing.assert_close(model.train()(ids).logits, model.eval()(ids).logits)
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_a_training_pass_sees_what_the_call_says(tiny_config, spread, is_causal):
+    model_class = GPT1ForMaskedLM if is_causal else GPT1ForCausalLM
+    model = spread(model_class(tiny_config(attention_dropout=NOTHING))).double()
+    ids = torch.randint(1, 90, (2, 12))
+    expected = model.eval()(ids, is_causal=is_causal).logits
+    torch.testing.assert_close(model.train()(ids, is_causal=is_causal).logits, expected)
+    assert not torch.allclose(model.eval()(ids).logits, expected)
+
+
+def test_a_training_pass_reads_an_empty_static_cache_as_far_as_it_is_filled(tiny_config, spread):
+    model = spread(GPT1ForCausalLM(tiny_config(attention_dropout=NOTHING))).double()
+    ids = torch.randint(1, 90, (2, 12))
+    expected = model.eval()(ids).logits
+    cache = StaticCache(config=model.config, max_cache_len=20)
+    torch.testing.assert_close(model.train()(ids, past_key_values=cache, use_cache=True).logits, expected)
+
+
+def test_a_ready_mask_may_be_the_same_for_every_query(blocks, tiny_config, spread):
+    model = spread(GPT1ForMaskedLM(tiny_config(attention_dropout=NOTHING))).double()
+    ids, mask = torch.randint(1, 90, (2, 13)), torch.rand(2, 1, 1, 13) < 0.7
+    mask[..., 0] = True
+    torch.testing.assert_close(model.train()(ids, mask).logits, model.eval()(ids, mask).logits)
 
 
 def test_gradient_checkpointing_drops_the_same(tiny_config):

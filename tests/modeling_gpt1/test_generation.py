@@ -71,6 +71,7 @@ def test_past_the_limit_tokens_are_those_of_the_window_encoded_anew(build, optio
         assert generate(use_cache=False).tolist() == expected.tolist()
         assert generate(cache_implementation="static").tolist() == expected.tolist()
         assert generate(past_key_values=DynamicCache(config=model.config)).tolist() == expected.tolist()
+        assert generate(prefill_chunk_size=4).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("strategy", [{"num_beams": 3}, {"do_sample": True, "top_k": 20}])

@@ -84,6 +84,33 @@ def test_similarity_adds_both_orders(head, pad, side):
     assert torch.equal(logits, model(ids).logits)
 
 
+def with_holes(ids: torch.Tensor, mask: torch.Tensor, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows `(..., tokens)` spread over `(..., length)`, in their order, with padding anywhere between them."""
+    holed = torch.full((*ids.shape[:-1], length), PAD), torch.zeros(*ids.shape[:-1], length, dtype=torch.long)
+    for index in itertools.product(*map(range, ids.shape[:-1])):
+        real = ids[index][mask[index].bool()]
+        places = torch.randperm(length)[: len(real)].sort().values
+        holed[0][index][places], holed[1][index][places] = real, 1
+    return holed
+
+
+@pytest.mark.parametrize("head_class", HEADS)
+def test_padding_between_tokens_changes_nothing(head, pad, head_class):
+    model = head(head_class)
+    if head_class is GPT1ForMultipleChoice:
+        ids, mask = pad_choices(pad, choices_of([[3, 1, 6], [2, 2, 4]], prefix=15), 24, "right")
+    else:
+        ids, mask = pad([pair(words(n), words(m)) for n, m in ((3, 7), (5, 5), (0, 4), (6, 0))], 14, PAD, "right")
+    torch.testing.assert_close(model(*with_holes(ids, mask, 31)).logits, model(ids, mask).logits)
+
+
+@pytest.mark.parametrize("head_class", HEADS)
+def test_a_cache_may_be_none(head, head_class):
+    ids = torch.tensor([[pair([5], [6]), pair([5], [7])]])
+    model, ids = head(head_class), ids if head_class is GPT1ForMultipleChoice else ids[0]
+    assert torch.equal(model(ids, cache=None).logits, model(ids).logits)
+
+
 def test_similarity_needs_a_delimiter_in_every_row(head):
     model = head(GPT1ForSimilarity)
     with pytest.raises(ValueError, match="delimiter"):
@@ -202,6 +229,21 @@ def test_multiple_choice_without_a_common_prefix(head, pad):
     torch.testing.assert_close(model(ids, attention_mask=mask).logits, torch.tensor(expected).double())
     by_embeddings = model(inputs_embeds=model.model.embed_tokens(ids), attention_mask=mask).logits
     torch.testing.assert_close(by_embeddings, model(ids, attention_mask=mask).logits)
+
+
+def test_a_replica_packs_choices(head, pad):
+    """`nn.DataParallel`'s have no parameters of their own: tensors stand in their place."""
+
+    def replicate(module):
+        replica = module._replicate_for_data_parallel()
+        for name, parameter in module._parameters.items():
+            setattr(replica, name, parameter)
+        replica._modules = {name: replicate(child) for name, child in module.named_children()}
+        return replica
+
+    model = head(GPT1ForMultipleChoice)
+    ids, mask = pad_choices(pad, choices_of([[3, 1, 6], [2, 2, 4]], prefix=15), 24, "right")
+    assert torch.equal(replicate(model)(ids, mask).logits, model(ids, mask).logits)
 
 
 def test_multiple_choice_dropout_is_shared_by_the_choices(tiny_config, pad):

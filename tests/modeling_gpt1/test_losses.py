@@ -142,6 +142,22 @@ def test_targets_may_lie_on_another_device():
     targets, count = torch.zeros(2, 5).long(), torch.tensor(10)
     loss, _ = loss_and_logits(head, states, targets, count, skip_logits=False)
     assert loss.device.type == "meta"
+    # a tied output layer is where the embeddings are, and a hook brings the states there
+    loss, _ = loss_and_logits(lambda states: head(states.to("meta")), torch.zeros(2, 5, 16), targets, count, False)
+    assert loss.device.type == "meta"
+
+
+def test_without_gradients_none_is_computed(monkeypatch):
+    asked, compute = [], TokenLoss._loss_and_gradients
+    monkeypatch.setattr(
+        TokenLoss, "_loss_and_gradients", lambda *args: asked.append(args[-2:]) or compute(*args)
+    )  # for the states, for the weight
+    head, states, targets = torch.nn.Linear(16, 90, bias=False), torch.randn(2, 5, 16), torch.randint(90, (2, 5))
+    with torch.no_grad():
+        expected, _ = loss_and_logits(head, states, targets, None, skip_logits=False)
+        loss, _ = loss_and_logits(head, states, targets, None, skip_logits=True)
+    torch.testing.assert_close(loss, expected)
+    assert asked == [(False, False)]
 
 
 @pytest.mark.parametrize("padding", [0, 3])

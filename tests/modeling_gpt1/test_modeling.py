@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
@@ -167,7 +168,7 @@ def test_nothing_is_predicted_from_padding(model, pad, side):
 def test_labels_that_are_shifted_already(model, training):
     """Each half of a sequence, as where it is split over devices, has a part of the whole's loss."""
     ids = torch.randint(VOCABULARY, (2, 12))
-    shifted = torch.nn.functional.pad(ids[:, 1:], (0, 1), value=-100)
+    shifted = F.pad(ids[:, 1:], (0, 1), value=-100)
     model.train(training)
     whole = model(ids, labels=ids).loss
     torch.testing.assert_close(model(ids, shift_labels=shifted).loss, whole)
@@ -338,6 +339,19 @@ def test_logits_to_keep(model):
     logits = model(ids).logits
     torch.testing.assert_close(model(ids, logits_to_keep=2).logits, logits[:, -2:])
     torch.testing.assert_close(model(ids, logits_to_keep=torch.tensor([0, 4])).logits, logits[:, [0, 4]])
+    of_each_row = torch.tensor([[0, 4, 8], [1, 1, 7]])
+    expected = torch.stack([row[kept] for row, kept in zip(logits, of_each_row, strict=True)])
+    torch.testing.assert_close(model(ids, logits_to_keep=of_each_row).logits, expected)
+    mask = torch.rand(2, 9) < 0.5
+    torch.testing.assert_close(model(ids, logits_to_keep=mask).logits, logits[mask])
+    targets = F.pad(ids[:, 1:], (0, 1), value=-100)
+    kept = model(ids, labels=ids, logits_to_keep=mask, skip_logits=False).loss
+    torch.testing.assert_close(kept, F.cross_entropy(logits[mask], targets[mask]))
+
+
+def test_a_cache_may_be_none(model):
+    ids = torch.randint(VOCABULARY, (2, 9))
+    torch.testing.assert_close(model(ids, cache=None, labels=ids).loss, model(ids, labels=ids).loss)
 
 
 def test_an_input_at_the_limit_passes_and_a_longer_one_is_refused(model):
