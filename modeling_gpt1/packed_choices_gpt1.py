@@ -65,18 +65,16 @@ class PackedChoices:
         token_type_ids: torch.Tensor | None,
         lm_labels: torch.Tensor,
     ) -> "PackedChoices | None":
-        """
-        Packs inputs of shape `(batch, choices, length)`, padded on either side; None where it does not pay, or where a
-        row has padding inside.
-        """
+        """Packs inputs of shape `(batch, choices, length)`, padded anywhere; None where it does not pay."""
         batch, choices, length = input_ids.shape
         lengths = real.sum(-1)
         # Rank of each token in its row: the prefix is found whatever the side of the padding.
         positions = real.long().cumsum(-1) - 1
         start = real.int().argmax(-1, keepdim=True)
         left = torch.arange(length, device=input_ids.device)
-        aligned = (left + start).clamp(max=length - 1)  # (batch, choices, length): the tokens in order of rank
-        same = (left < lengths[..., None]).all(1)
+        # (batch, choices, length): the tokens in order of rank, up to a row's first padding, where the prefix ends
+        aligned = (left + start).clamp(max=length - 1)
+        same = ((left < lengths[..., None]) & real.gather(-1, aligned)).all(1)
         for tensor in (input_ids, token_type_ids, lm_labels):
             if tensor is not None:
                 ranked = tensor.gather(-1, aligned)
@@ -87,8 +85,6 @@ class PackedChoices:
         own = lengths - prefix  # (batch, choices)
         packed_length = int((prefix[:, 0] + own.sum(1)).max())
         if packed_length > (1 - cls.WORTHWHILE) * choices * length or not (prefix > 0).all():
-            return None
-        if (positions.gather(-1, (start + lengths[..., None] - 1).clamp(min=0)) + 1 != lengths[..., None]).any():
             return None
         shared = real & (positions < prefix[..., None])
         offset = own.cumsum(1) - own  # where a choice's own tokens begin, counted from the prefix's end

@@ -180,17 +180,11 @@ class PretrainingArguments(RunArguments):
     prediction_loss_only: bool = field(default=True, metadata={"help": "Whether an evaluation takes the loss alone."})
 
     def __post_init__(self) -> None:
+        once, anew = "sequential: it is shuffled already", "False: each epoch has windows of its own"
         check_flags(
             self,
-            train_sampling_strategy=(
-                self.train_sampling_strategy == "sequential",
-                "sequential: it is shuffled already",
-            ),
-            # which would go on with the windows of the first epoch
-            dataloader_persistent_workers=(
-                not self.dataloader_persistent_workers,
-                "False: each epoch has new windows",
-            ),
+            train_sampling_strategy=(self.train_sampling_strategy == "sequential", once),
+            dataloader_persistent_workers=(not self.dataloader_persistent_workers, anew),
         )
         super().__post_init__()
 

@@ -243,9 +243,8 @@ class StopOnSignal(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if self.interrupted:
-            if (
-                state.epoch is not None and state.epoch % 1
-            ):  # `Trainer` ends an epoch that it leaves as one that is over
+            # `Trainer` ends the epoch that it leaves as one that is over
+            if state.epoch is not None and state.epoch % 1:
                 control.should_evaluate = control.should_save = False
             if args.save_total_limit == 1:
                 args.save_total_limit = 2  # it would keep the best checkpoint alone, and not the last

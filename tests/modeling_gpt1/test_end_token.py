@@ -126,6 +126,13 @@ def test_a_model_ends_its_texts_once_it_was_taught_to(model, tmp_path):
     assert again.generate(text[:, :3], generation_config=GenerationConfig(max_new_tokens=30)).tolist() == [expected]
 
 
+def test_what_a_replica_was_taught_the_model_was(model):
+    """As `nn.DataParallel` makes them, for each step anew."""
+    model.model._replicate_for_data_parallel().trained_on_end.note(torch.tensor([[1, EXTRACT]]), EXTRACT)
+    model.let_end_token_through()
+    assert set(model.generation_config.suppress_tokens) == SPECIAL - {EXTRACT}
+
+
 def test_trainer_leaves_the_tokens_as_they_are(tiny_config, tmp_path, caplog):
     """It aligns a model with its tokenizer, and warns where they differ."""
     tokenizer = GPT1Tokenizer()

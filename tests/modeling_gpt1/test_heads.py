@@ -104,6 +104,19 @@ def test_padding_between_tokens_changes_nothing(head, pad, head_class):
     torch.testing.assert_close(model(*with_holes(ids, mask, 31)).logits, model(ids, mask).logits)
 
 
+def test_choices_pack_with_padding_between_context_and_answers(head):
+    """As where each field is padded by itself before they are joined."""
+    model, context = head(GPT1ForMultipleChoice), [START, *words(12), DELIMITER]
+    answers = [[*words(3), EXTRACT] for _ in range(3)]
+    ran = []
+    model.model.register_forward_pre_hook(lambda _, args: ran.append(args[0].shape))
+    holed, whole = (
+        model(torch.tensor([[[*context, *gap, *answer] for answer in answers]])).logits for gap in ([PAD] * 5, [])
+    )
+    torch.testing.assert_close(holed, whole)
+    assert ran == [(1, 14 + 3 * 4)] * 2
+
+
 @pytest.mark.parametrize("head_class", HEADS)
 def test_a_cache_may_be_none(head, head_class):
     ids = torch.tensor([[pair([5], [6]), pair([5], [7])]])
