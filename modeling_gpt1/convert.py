@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar, get_args
 import numpy as np
 import torch
 import transformers
-from transformers import GenerationConfig, OpenAIGPTConfig, PreTrainedModel
+from transformers import OpenAIGPTConfig, PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 
 from tokenization import GPT1Tokenizer
@@ -280,7 +280,9 @@ def load_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
         setattr(model.config, name, vocabulary + index)
     model.config.eos_token_id = model.config.cls_token_id
     if isinstance(model, GPT1GenerationMixin):
-        model.generation_config = GenerationConfig.from_model_config(model.config)
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(model.generation_config, name, getattr(model.config, name))
+        model.generation_config.suppress_tokens = None
         model.suppress_special_tokens()
     return model, tokenizer
 

@@ -196,7 +196,8 @@ def kept_positions(tensor: torch.Tensor, logits_to_keep: int | torch.Tensor) -> 
         return tensor[:, logits_to_keep]
     if logits_to_keep.dtype == torch.bool:
         return tensor[logits_to_keep]
-    return tensor.take_along_dim(logits_to_keep[(..., *[None] * (tensor.ndim - 2))], 1)
+    index = logits_to_keep.long() % tensor.shape[1]
+    return tensor.take_along_dim(index[(..., *[None] * (tensor.ndim - 2))], 1)
 
 
 def last_real(real: torch.Tensor) -> torch.Tensor:

@@ -231,7 +231,7 @@ class GPT1PreTrainedModel(PreTrainedModel):
         language-modeling, double-heads or classification, with its head where this class has one like it.
         """
         openai_gpt = openai_gpt_arguments(
-            pretrained_model_name_or_path, cls.config_class, cls._openai_gpt_head, kwargs
+            pretrained_model_name_or_path, cls.config_class, cls._openai_gpt_head, cls.can_generate(), kwargs
         )
         source = pretrained_model_name_or_path if openai_gpt is None else None
         try:
@@ -351,8 +351,9 @@ class GPT1Model(GPT1PreTrainedModel):
         # Packed rows bring their own positions and may be longer than any one text in them.
         packed = position_ids is not None and past_key_values is None
         if not packed and not torch.compiler.is_compiling():
-            # a static cache's length is asked of its device, which would have to be waited for
-            check_length(self.config, length + (0 if isinstance(past_length, torch.Tensor) else past_length))
+            # an accelerator would have to be waited for, which a static cache asks for its length
+            known = not isinstance(past_length, torch.Tensor) or past_length.device.type == "cpu"
+            check_length(self.config, length + (int(past_length) if known else 0))
 
         matrix = None
         if self.config.embedding_dropout_type == "matrix" and self.training:

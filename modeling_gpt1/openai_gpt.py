@@ -118,7 +118,11 @@ def read_openai_gpt(
 
 
 def openai_gpt_arguments(
-    name_or_path: str | os.PathLike | None, config_class: type[PreTrainedConfig], head: str, kwargs: dict
+    name_or_path: str | os.PathLike | None,
+    config_class: type[PreTrainedConfig],
+    head: str,
+    generates: bool,
+    kwargs: dict,
 ) -> dict | None:
     """
     Arguments of `from_pretrained` that hold an openai-gpt checkpoint's configuration and parameters.
@@ -127,6 +131,7 @@ def openai_gpt_arguments(
         name_or_path: a directory or a Hub id; None where the parameters are among `kwargs`.
         config_class: what translates the configuration.
         head: as in [`read_openai_gpt`].
+        generates: whether the model has a generation configuration.
         kwargs: the arguments of `from_pretrained` beside.
 
     Returns:
@@ -149,8 +154,12 @@ def openai_gpt_arguments(
             setattr(config, name, kwargs[name])
         kwargs = {name: value for name, value in kwargs.items() if name not in fields}
     state_dict = read_openai_gpt(name_or_path, config_dict, head, **hub_kwargs)
-    with suppress(OSError):  # there need not be one
-        kwargs = {"generation_config": GenerationConfig.from_pretrained(name_or_path, **hub_kwargs)} | kwargs
+    if generates:
+        with suppress(OSError):  # there need not be one
+            generation_config = GenerationConfig.from_pretrained(name_or_path, **hub_kwargs)
+            for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+                setattr(generation_config, name, getattr(config, name))
+            kwargs = {"generation_config": generation_config} | kwargs
     return kwargs | {"config": config, "state_dict": state_dict}
 
 

@@ -24,8 +24,7 @@ def can_pack(config: GPT1Config, kwargs: dict[str, Any]) -> bool:
         kwargs.get(name, getattr(config, name)) for name in ("output_hidden_states", "output_attentions")
     )
     takes_mask = "flash" not in config._attn_implementation
-    is_causal = kwargs.get("is_causal")
-    sees_all = (config.is_causal if is_causal is None else is_causal) and config.attention_window is None
+    sees_all = config.is_causal and kwargs.get("is_causal") is not False and config.attention_window is None
     return takes_mask and sees_all and not wants_states and not torch.compiler.is_compiling()
 
 

@@ -118,10 +118,10 @@ def _multiply_each(multiply: Callable[..., torch.Tensor], states: torch.Tensor, 
 @cache
 def one_row_layout(in_features: int, dtype: torch.dtype) -> str:
     """
-    The layout by which this processor multiplies a single row of so many numbers fastest. All read the weight once, at
-    the memory's speed in some and at half of it in others, and which is best differs from one processor to the next
-    and with the length of the row. Measured in turns, once a length, in some 0.2 seconds, with more weights than a
-    cache holds.
+    The layout by which this processor multiplies a single row of so many numbers fastest. All read the weight once, in
+    some layouts at the memory's speed and in others at half of it, and which is best differs from one processor to the
+    next and with the length of the row. Measured in turns, once a length, in some 0.2 seconds, with more weights than
+    a cache holds.
     """
     shape = 1024, in_features
     count = -(-MORE_THAN_CACHED // (math.prod(shape) * dtype.itemsize))
@@ -160,7 +160,7 @@ class PackedLinear(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         states = states.to(self.packed.dtype)  # another under autocast
-        if states.numel() != states.shape[-1]:
+        if states.numel() != states.shape[-1] or (self.one_row is None and torch.compiler.is_compiling()):
             return _packed_linear(states, self.packed, self.bias)
         if self.one_row is None:
             with torch.inference_mode(False):  # a tensor for any later call

@@ -32,14 +32,20 @@ SETTINGS = (
     "optim_args",
     "max_grad_norm",
     "label_smoothing_factor",
+    "neftune_noise_alpha",
     "train_sampling_strategy",
+    "dataloader_drop_last",
     "data_seed",
     "bf16",
     "fp16",
     "eval_strategy",
     "eval_steps",
+    "eval_delay",
+    "save_strategy",
+    "save_steps",
     "load_best_model_at_end",
     "metric_for_best_model",
+    "greater_is_better",
 )
 
 # What is done to a loaded model before it is trained, in place

@@ -193,7 +193,7 @@ class FinetuningArguments(RunArguments):
         if self.eval_strategy != "steps":
             return self.eval_strategy == self.save_strategy
         evaluated, saved = self.eval_steps or self.logging_steps, self.save_steps
-        whole = round(1e6 * saved) % round(1e6 * evaluated) == 0  # steps, or parts of all steps
+        whole = round(1e6 * saved) % max(round(1e6 * evaluated), 1) == 0  # steps, or parts of all steps
         return self.save_strategy == "steps" and (saved < 1) == (evaluated < 1) and whole
 
     def choose_metric(self, names: tuple[str, ...]) -> None:

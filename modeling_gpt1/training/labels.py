@@ -66,7 +66,8 @@ class Labels:
         names (`list[str]`, *optional*): the classes in order; None for a regression or a multiple choice.
         regression (`bool`): whether a label is a number.
         first (`int`): what a numbered answer of a multiple choice counts from.
-        numbered (`Sequence[str]`, *optional*): the classes in the order of the numbers that stand for them in files.
+        numbered (`Sequence[str]`, *optional*): the classes in the order of the numbers that stand for them in files;
+            by default that of `names`, and no number stands for any if it is empty.
         other_names (`Mapping[str, str]`, *optional*): what files may call a class, with its name.
     """
 

@@ -339,10 +339,10 @@ class WindowCollator(DataCollatorForLanguageModeling):
         columns = {name: [example[name] for example in examples] for name in examples[0]}
         windows = columns.pop("input_ids")
         pairs = {name: torch.from_numpy(np.concatenate(arrays)) for name, arrays in columns.items()}
+        if self.mlm:
+            self.generator = torch.Generator().manual_seed(zlib.crc32(np.concatenate(windows).tobytes()))
         if self.mlm or len({len(window) for window in windows}) > 1:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(zlib.crc32(np.concatenate(windows).tobytes()))
-                return super().torch_call([{"input_ids": window} for window in windows]) | pairs
+            return super().torch_call([{"input_ids": window} for window in windows]) | pairs
         ids = torch.from_numpy(np.stack(windows))
         return {"input_ids": ids, "labels": ids.clone(), **pairs}
 

@@ -207,6 +207,7 @@ class StopOnSignal(TrainerCallback):
     def __init__(self) -> None:
         self.interrupted = False
         self._signalled = False
+        self._evaluates = False  # whether an evaluation was due at the step that is the last
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "StopOnSignal":
@@ -236,7 +237,8 @@ class StopOnSignal(TrainerCallback):
             return  # they wait for each other when they log
         self._ask(args)
         if self.interrupted:
-            control.should_save = True
+            self._evaluates = control.should_evaluate
+            control.should_save, control.should_evaluate = True, False  # first what must not be lost
             control.should_training_stop = True
 
     def on_epoch_end(
@@ -244,8 +246,10 @@ class StopOnSignal(TrainerCallback):
     ) -> None:
         if self.interrupted:
             # `Trainer` ends the epoch that it leaves as one that is over
-            if state.epoch is not None and state.epoch % 1:
+            if state.epoch is not None and state.epoch % 1 and state.global_step < state.max_steps:
                 control.should_evaluate = control.should_save = False
+            if self._evaluates:
+                control.should_evaluate = control.should_save = True
             if args.save_total_limit == 1:
                 args.save_total_limit = 2  # it would keep the best checkpoint alone, and not the last
 

@@ -9,13 +9,13 @@ import threading
 import time
 
 import pytest
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from modeling_gpt1 import GPT1Config, GPT1ForSequenceClassification
 from modeling_gpt1.cli import main
 from modeling_gpt1.training import finetune as finetuning
 from modeling_gpt1.training.finetune import FinetuningArguments, TaskArguments, finetune
-from modeling_gpt1.training.run import only_run
+from modeling_gpt1.training.run import StopOnSignal, only_run
 
 
 SHAPE = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -101,6 +101,22 @@ def test_a_signal_within_an_epoch_leaves_that_step_and_the_run_ends_the_same(fla
     whole, resumed = results(tmp_path / "out"), results(tmp_path / "stopped")
     for name in ("train_loss", "eval_loss", "eval_accuracy"):
         assert resumed[name] == pytest.approx(whole[name], rel=1e-6)
+
+
+def test_what_is_due_at_the_last_step_comes_after_its_checkpoint(tmp_path):
+    """So that a process that is killed soon has it; and at the end of an epoch or of the run all is as it was."""
+    args = FinetuningArguments(output_dir=str(tmp_path))
+    for step, epoch, due, measured in ((3, 0.5, False, False), (3, 0.5, True, True), (6, 1.0, False, True),
+                                       (12, 1.5, False, True)):  # fmt: skip
+        stop, state = StopOnSignal(), TrainerState(global_step=step, epoch=epoch, max_steps=12)
+        stop.interrupted = True
+        control = TrainerControl(should_evaluate=due)
+        stop.on_step_end(args, state, control)
+        assert control.should_save and control.should_training_stop and not control.should_evaluate
+        control = TrainerControl(should_evaluate=True, should_save=True)  # as at the end of any epoch
+        stop.on_epoch_end(args, state, control)
+        assert control.should_evaluate is control.should_save is measured
+    assert args.save_total_limit == 2
 
 
 def test_the_loss_of_a_run_goes_on_in_a_callback_that_was_restored(flags, tmp_path):
