@@ -46,7 +46,14 @@ from .modeling_gpt1 import (
     GPT1PreTrainedModel,
     GPT1TaskModel,
 )
-from .openai_gpt import ACTIVATIONS, ARCHITECTURES, CHOICE_HEAD, has_linear_choice_head, to_openai_gpt_names
+from .openai_gpt import (
+    ACTIVATIONS,
+    ARCHITECTURES,
+    CHOICE_HEAD,
+    has_linear_choice_head,
+    take_special_tokens,
+    to_openai_gpt_names,
+)
 
 
 Format = Literal["gpt1", "openai-gpt"]
@@ -280,8 +287,7 @@ def load_openai_gpt(source: str, seed: int) -> tuple[GPT1PreTrainedModel, GPT1To
         setattr(model.config, name, vocabulary + index)
     model.config.eos_token_id = model.config.cls_token_id
     if isinstance(model, GPT1GenerationMixin):
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            setattr(model.generation_config, name, getattr(model.config, name))
+        take_special_tokens(model.generation_config, model.config)
         model.generation_config.suppress_tokens = None
         model.suppress_special_tokens()
     return model, tokenizer

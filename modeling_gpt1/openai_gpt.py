@@ -117,6 +117,12 @@ def read_openai_gpt(
     return {name: tensor for name, tensor in state_dict.items() if not name.startswith("score.")}
 
 
+def take_special_tokens(generation_config: GenerationConfig, config: PreTrainedConfig) -> None:
+    """Gives what a checkpoint generates by the special tokens of its configuration, in place of its own."""
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(generation_config, name, getattr(config, name))
+
+
 def openai_gpt_arguments(
     name_or_path: str | os.PathLike | None,
     config_class: type[PreTrainedConfig],
@@ -157,8 +163,7 @@ def openai_gpt_arguments(
     if generates:
         with suppress(OSError):  # there need not be one
             generation_config = GenerationConfig.from_pretrained(name_or_path, **hub_kwargs)
-            for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-                setattr(generation_config, name, getattr(config, name))
+            take_special_tokens(generation_config, config)
             kwargs = {"generation_config": generation_config} | kwargs
     return kwargs | {"config": config, "state_dict": state_dict}
 
@@ -171,5 +176,6 @@ __all__ = [
     "has_linear_choice_head",
     "openai_gpt_arguments",
     "read_openai_gpt",
+    "take_special_tokens",
     "to_openai_gpt_names",
 ]
