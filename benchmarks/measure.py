@@ -23,6 +23,8 @@ import transformers
 
 
 RESULTS = Path(__file__).resolve().parent / "results"
+# Where real data is looked for: the same place as the tests have
+DATA = Path(os.environ.get("GPT1_DATA", RESULTS.parents[2] / "shared" / "data"))
 
 
 def alternate(contenders: dict[str, Callable[[], Any]], rounds: int = 5, warmup: int = 1) -> dict[str, dict]:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from measure import RESULTS, machine
 
-from modeling_gpt1 import GPT1_MINI, GPT1ForCausalLM
+from modeling_gpt1 import GPT1ForCausalLM
+from modeling_gpt1.flags import checkpoint
 from modeling_gpt1.scoring import surprisals
 from modeling_gpt1.training.books import encode_books
 from tokenization import GPT1Tokenizer
@@ -88,15 +89,15 @@ class KneserNey:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default=GPT1_MINI, help="a pre-trained checkpoint (default: gpt1-mini)")
+    parser.add_argument("--model", default="gpt1-mini", help="a pre-trained checkpoint (default: gpt1-mini)")
     parser.add_argument("--corpus", nargs="+", required=True, help="what the model was trained on")
     parser.add_argument("--held_out", nargs="+", required=True, help="texts to measure on, each by itself")
     parser.add_argument("--order", type=int, default=5, help="tokens of the longest n-grams (default: 5)")
     parser.add_argument("--output", type=Path, default=RESULTS / "perplexity.json")
     args = parser.parse_args()
 
-    model = GPT1ForCausalLM.from_pretrained(args.model, dtype=torch.float32).eval()
-    tokenizer = GPT1Tokenizer.from_pretrained(args.model, task_format=False)
+    model = GPT1ForCausalLM.from_pretrained(checkpoint(args.model), dtype=torch.float32).eval()
+    tokenizer = GPT1Tokenizer.from_pretrained(checkpoint(args.model), task_format=False)
     books = encode_books(args.corpus, tokenizer)
     ngrams = KneserNey(np.concatenate(books.with_format("numpy")["input_ids"]), len(tokenizer), args.order)
     results = {}

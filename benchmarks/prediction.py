@@ -10,21 +10,19 @@ with the model already loaded. The loop is timed on every tenth text and its tim
 import argparse
 import csv
 import json
-import os
 import tempfile
 from pathlib import Path
 
 import torch
-from measure import alternate, comparison, report
+from measure import DATA, alternate, comparison, report
 from transformers import pipeline
 
 from modeling_gpt1 import NAMED_CONFIGURATIONS, GPT1Config, GPT1ForSequenceClassification
 from modeling_gpt1.inference import PredictArguments, predict
-from modeling_gpt1.processor import compute_dtype
+from modeling_gpt1.processor import compute_dtype, device_for
 from tokenization import GPT1Tokenizer
 
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXTS = {"micro": 10_000, "gpt1": 1_000}
 LOOP = "a loop over a pipeline"
 
@@ -58,10 +56,7 @@ def prediction(size: str, texts: list[str]) -> list[dict]:
             predict(PredictArguments(model=model, input_file=data, output_file=labels, **options))
 
         ways = {"gpt1 predict": run}
-        if (
-            compute_dtype(torch.bfloat16, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-            == torch.bfloat16
-        ):
+        if compute_dtype(torch.bfloat16, torch.device(device_for())) == torch.bfloat16:
             ways["gpt1 predict --dtype bfloat16"] = lambda: run(dtype="bfloat16")
         contenders = {LOOP: lambda: [classify(text, truncation=True) for text in tenth]} | ways
         times = alternate(contenders, rounds=1, warmup=0)
@@ -73,14 +68,13 @@ def prediction(size: str, texts: list[str]) -> list[dict]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(os.environ.get("GPT1_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--model", nargs="+", choices=TEXTS, default=list(TEXTS))
     parser.add_argument("--texts", type=int, help="how many (default: 10,000 for micro, 1,000 for gpt1)")
-    parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of data sets")
     args = parser.parse_args()
     for size in args.model:
         rows = prediction(size, mixed_texts(args.data, args.texts or TEXTS[size]))
-        report("prediction", rows, "cuda" if torch.cuda.is_available() else "cpu")
+        report("prediction", rows, device_for())
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from measure import RESULTS, table
 
 
 ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ("README.md", "benchmarks/README.md", "modeling_gpt1/checkpoints/gpt1-mini/README.md")
 # kinds of machine in the order in which their tables stand, the others after them
 KINDS = {"avx512_bf16": "AVX512-bf16", "amx": "AMX", "avx512": "AVX512", "avx2": "AVX2"}
 # README.md's rows: of which work, whose beginning is enough, and against what
@@ -96,7 +97,7 @@ def filled(document: str) -> str:
 
 
 def main() -> None:
-    for name in ("README.md", "benchmarks/README.md", "modeling_gpt1/checkpoints/gpt1-mini/README.md"):
+    for name in DOCUMENTS:
         file = ROOT / name
         file.write_text(filled(file.read_text(encoding="utf-8")), encoding="utf-8")
 

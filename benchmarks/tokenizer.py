@@ -24,6 +24,7 @@ from pathlib import Path
 
 import tokenizers
 import transformers
+from measure import DATA, RESULTS
 from transformers import OpenAIGPTTokenizer
 
 from tokenization import CorpusEncoder, GPT1Tokenizer
@@ -117,15 +118,14 @@ def median_speeds(ways, texts):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = Path(os.environ.get("GPT1_DATA", ROOT.parent / "shared" / "data"))
-    parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of data sets")
     parser.add_argument("--every", type=int, default=1, help="take every n-th text of each set for agreement")
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "tokenizer.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "tokenizer.json")
     parser.add_argument("--no_agreement", action="store_true", help="leave the output's agreement as it is")
     parser.add_argument("--throughput_only", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    os.environ["GPT1_DATA"] = str(arguments.data)
-    sets = {name: [t for t in texts if t] for name, texts in development_module("conftest").text_sets().items()}
+    found = development_module("conftest").text_sets(arguments.data)
+    sets = {name: [text for text in texts if text] for name, texts in found.items()}
     if not sets:
         parser.error(f"no data in {arguments.data}")
     speed_texts = [text for name in ("mrpc", "sst2", "sts", "mctest") for text in sets[name][::2]]

@@ -1,6 +1,6 @@
 """Training steps, forward and backward, beside the peers'.
 
-    python benchmarks/training.py [--rows lm-256 lm-512 choice classification] [--device cuda] [--dtype D] [--rounds N]
+    python benchmarks/training.py [--rows lm-256 choice ...] [--device cuda] [--batch N] [--dtype D] [--rounds N]
 
 All models have the paper's size, random weights, dropout of 0.1 and the same vocabulary; a step is a forward pass
 (`--dtype bfloat16`: under autocast) and a backward pass. The tasks have real data (`--data`, or $GPT1_DATA): MCTest
@@ -8,7 +8,7 @@ and SST-2.
 
 | rows | ours | beside |
 | --- | --- | --- |
-| lm-256, lm-512 | language modeling, 4 x 256 and 8 x 512 tokens | transformers' `gpt2`, at 8 x 512 in memory too |
+| lm-256, lm-512 | language modeling, 4 x 256 and 8 x 512 tokens | transformers' `gpt2`, in memory too |
 | choice | multiple choice of 4 with the auxiliary loss | the same head on flat rows; `openai-gpt`'s double heads |
 | classification | 32 texts with the auxiliary loss | padded to 512, language-modeling logits everywhere (2018) |
 | update | language modeling with a fused AdamW, 64 x 512 (`--batch`), also compiled; `mini` with Muon | `gpt2` |
@@ -20,14 +20,13 @@ import argparse
 import copy
 import csv
 import json
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measure import alternate, comparison, memory_comparison, peak_memory, report
+from measure import DATA, alternate, comparison, memory_comparison, peak_memory, report
 from transformers import GPT2Config, GPT2LMHeadModel, OpenAIGPTConfig, OpenAIGPTDoubleHeadsModel
 
 from modeling_gpt1 import (
@@ -42,7 +41,6 @@ from modeling_gpt1.training.optimization import MuonAndAdamW
 from tokenization import GPT1Tokenizer
 
 
-ROOT = Path(__file__).resolve().parent.parent
 POSITIONS = 512
 NAMES = {"bfloat16": "bf16 autocast", "float32": "fp32"}
 
@@ -175,7 +173,7 @@ def updates(batch: int, length: int, device: str, dtype: str, rounds: int) -> li
             return model(input_ids=ids, labels=ids, **more).loss
 
         steps[name] = training_step(model, device, dtype, loss_of, update=optimizer.step)
-        memory[name] = peak_memory(steps[name], device)  # and warm-up
+        memory[name] = peak_memory(steps[name], device)
     times = alternate(steps, rounds)
     work = f"LM step with update, {batch} x {length}, {NAMES[dtype]}"
     compare = partial(comparison, times=times, items=batch * length, unit="tokens")
@@ -190,9 +188,8 @@ def updates(batch: int, length: int, device: str, dtype: str, rounds: int) -> li
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = ("lm-256", "lm-512", "choice", "classification", "update")
-    default = Path(os.environ.get("GPT1_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--rows", nargs="+", choices=names)
-    parser.add_argument("--data", type=Path, default=default, help="the folder of data sets")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder of data sets")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int, default=64, help="windows of an update")
     parser.add_argument("--dtype", choices=NAMES, help="by default the one that the device computes faster")

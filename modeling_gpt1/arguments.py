@@ -10,6 +10,7 @@ import argparse
 import ast
 import difflib
 import importlib.util
+import inspect
 import re
 import textwrap
 from collections.abc import Sequence
@@ -39,6 +40,7 @@ COMMON = (
 )
 # What a flag's value is called; a text's is TEXT
 VALUES: dict[Any, str] = {int: "N", float: "X"}
+INDENT, WIDTH = 30, 110  # of the help's right column, and of its lines
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -109,15 +111,15 @@ class CommandParser(argparse.ArgumentParser):
             self.error(f"there is no {flag}" + (f": did you mean {' or '.join(meant)}?" if meant else ""))
         return namespace
 
-    def similar(self, flag: str, count: int = 3) -> list[str]:
-        """The flags that share words, initials (--lr) or most letters with one that is not there; the common first."""
+    def similar(self, flag: str) -> list[str]:
+        """Up to three flags that share words, initials (--lr) or most letters with an unknown one, common first."""
         name = flag.strip("-").replace("-", "_")
         words = set(name.split("_"))
         dests = [action.dest for action in self._actions if action.option_strings]
-        close = difflib.get_close_matches(name, dests, count, 0.75)
+        close = difflib.get_close_matches(name, dests, cutoff=0.75)
         found = [dest for dest in dests if words <= set(dest.split("_")) or name == _initials(dest)]
         ranked = sorted(found, key=lambda dest: (dest not in COMMON, dest in self.of_transformers))
-        return [f"--{dest}" for dest in dict.fromkeys([*close, *ranked])][:count]
+        return [f"--{dest}" for dest in dict.fromkeys([*close, *ranked])][:3]
 
 
 class _HelpAll(argparse.Action):
@@ -147,7 +149,7 @@ def _name(action: argparse.Action) -> str:
     return f"{flag} {action.metavar or value}{' ...' if action.nargs == '+' else ''}"
 
 
-def _described(action: argparse.Action, indent: int = 30, width: int = 110) -> list[str]:
+def _described(action: argparse.Action) -> list[str]:
     """The lines of the help about one flag."""
     text = " ".join((action.help or "").replace("%%", "%").split())
     name = _name(action)
@@ -155,11 +157,11 @@ def _described(action: argparse.Action, indent: int = 30, width: int = 110) -> l
         text += f" One of {', '.join(map(str, action.choices))}."
     if action.default not in (None, argparse.SUPPRESS, False) and "default" not in text:
         text += f" (default: {action.default})"
-    lines = textwrap.wrap(text, width - indent)
-    first = f"{name:<{indent - 2}}"
-    if len(first) < indent - 1 and lines:
+    lines = textwrap.wrap(text, WIDTH - INDENT)
+    first = f"{name:<{INDENT - 2}}"
+    if len(name) < INDENT - 2 and lines:
         first += lines.pop(0)
-    return [f"  {first.rstrip()}", *(" " * indent + line for line in lines)]
+    return [f"  {first.rstrip()}", *(" " * INDENT + line for line in lines)]
 
 
 def answer_early(command: str, arguments: Sequence[str]) -> None:
@@ -228,7 +230,7 @@ def parse_dataclasses(
     flags = HfArgumentParser(types, add_help=False)
     trains = any(issubclass(each, TrainingArguments) for each in types)
     theirs = {field.name for field in fields(TrainingArguments)} - {"output_dir"} if trains else ()
-    parser = CommandParser(command, (types[0].__doc__ or "").strip(), example, flags, frozenset(theirs))
+    parser = CommandParser(command, inspect.cleandoc(types[0].__doc__ or ""), example, flags, frozenset(theirs))
     for action in parser._actions:
         if action.dest == "resume_from_checkpoint":  # the flag alone: from the last one
             action.nargs, action.const = "?", "True"

@@ -14,11 +14,11 @@ def tables(load_module):
     return load_module("benchmarks/tables.py")
 
 
-@pytest.mark.parametrize("name", ["README.md", "benchmarks/README.md"])
-def test_tables_are_those_of_the_results(tables, name):
-    document = (REPOSITORY / name).read_text(encoding="utf-8")
-    assert "<!-- " in document
-    assert tables.filled(document) == document, "run benchmarks/tables.py"
+def test_tables_are_those_of_the_results(tables):
+    for name in tables.DOCUMENTS:
+        document = (REPOSITORY / name).read_text(encoding="utf-8")
+        assert "<!-- " in document
+        assert tables.filled(document) == document, f"{name}: run benchmarks/tables.py"
 
 
 def test_a_table_is_filled_between_its_markers_alone(tables):

@@ -18,7 +18,7 @@ def new_figure(name: str, **options: Any) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print(f"no {name}: matplotlib draws it, `pip install gpt1[plots]`", file=sys.stderr)
+        print(f'no {name}: matplotlib draws it, `pip install "gpt1[plots]"`', file=sys.stderr)
         return None
     return Figure(layout="constrained", **options)
 

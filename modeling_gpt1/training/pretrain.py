@@ -58,7 +58,7 @@ PAPER = (
     "compares with no other corpus, nor with other tokens."
 )
 # What the named configurations change in the arguments below: settings for a model that a GPU trains in minutes, and
-# for one that 2 cores train in hours.
+# for one that 2 cores train in hours, on a few books in minutes.
 RECIPES: dict[str, dict[str, Any]] = {
     "mini": {
         "dropout": 0.0,
@@ -86,7 +86,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 @dataclass
 class CorpusArguments(TableArguments):
-    """What to pre-train, and on what."""
+    """Pre-train a language model on texts, from scratch or from a checkpoint."""
 
     corpus: list[str] = field(
         metadata={

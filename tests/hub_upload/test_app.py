@@ -258,8 +258,8 @@ def test_a_port_that_is_taken_and_a_missing_gradio_are_one_line_each(make_app, t
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert main(["demo", "--model", str(tmp_path), "--port", str(port)]) == 1
-    expected = f"gpt1 demo: nothing can be served at 127.0.0.1, port {port}: give another one\n"
+        assert main(["demo", "--model", str(tmp_path), "--host", "localhost", "--port", str(port)]) == 1
+    expected = f"gpt1 demo: nothing can be served at localhost, port {port}: give another one\n"
     assert capsys.readouterr().err.endswith(expected)
     monkeypatch.delitem(sys.modules, "hub_upload.app")
     monkeypatch.setitem(sys.modules, "gradio", None)

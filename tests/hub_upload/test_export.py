@@ -268,4 +268,4 @@ def test_without_matplotlib_the_card_goes_without_its_picture(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     path = export(trained(), tmp_path / "export")
     assert "loss.png" not in (path / "README.md").read_text()
-    assert "pip install gpt1[plots]" in capsys.readouterr().err
+    assert 'pip install "gpt1[plots]"' in capsys.readouterr().err

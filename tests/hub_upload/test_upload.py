@@ -282,13 +282,14 @@ def test_what_is_no_name_for_a_tag_or_branch_is_refused_before_anything_is_sent(
 
 def test_a_space_is_shown_and_made_once(hub, folder, capsys):
     (folder / "config.json").write_text('{"architectures": ["GPT1ForSequenceClassification"], "auto_map": {}}')
-    arguments = ["push", str(folder), "user/model", "--space"]
+    arguments = ["push", str(folder), "user/model", "--private", "--space"]
     assert cli.main([*arguments, "--dry_run"]) == 0
     assert "  app.py" in capsys.readouterr().out and not hub.repos
     assert cli.main(arguments) == 0
     assert f"\n{hub.url}/spaces/user/model\n" in capsys.readouterr().out
     space = hub.repo(kind="spaces")
     assert space.sdk == "gradio" and len(space.log) == 2
+    assert space.private and hub.repo().private
     assert json.loads(space.files()["model.json"]) == {
         "model": "user/model",
         "head": "GPT1ForSequenceClassification",

@@ -1,5 +1,6 @@
 """The command: what it writes, what it agrees with, and how it refuses bad input."""
 
+import csv
 import json
 import os
 import re
@@ -184,6 +185,31 @@ def test_predict_reads_what_was_trained_on(tmp_path):
         assert [*answer["probabilities"].values()] == pytest.approx(model(ids).logits[0].softmax(-1).tolist())
     with pytest.raises(ValueError, match="review"):
         predictor(datasets.Dataset.from_list([{"text": "a note"}]))
+
+
+def test_a_table_of_another_kind_is_learned_as_the_same_rows_in_ours(tmp_path, capfd):
+    """Other columns, separator and encoding, each named by its flag, to `finetune` and `predict`."""
+    rows = [row | {"question": f"Où, {i} ?"} for i, row in enumerate(ROWS["multiple-choice"])]
+    ours = write_rows(tmp_path / "data.jsonl", rows)
+    other = tmp_path / "data.csv"
+    with other.open("w", encoding="cp1252", newline="") as file:
+        table = csv.writer(file, delimiter=";")
+        table.writerow(("story", "asked", "first", "second", "third", "right"))
+        table.writerows((row["article"], row["question"], *row["options"], row["answer"]) for row in rows)
+    read = ("--delimiter", ";", "--encoding", "cp1252")
+    named = ("--text_columns", "story", "asked", "--choice_columns", "first", "second", "third")
+    for name, data, flags in (
+        ("ours", ours, ()),
+        ("other", str(other), (*read, *named, "--label_column", "right")),
+    ):
+        assert finetune("multiple-choice", data, tmp_path / name, "--max_steps", "2", *flags) == 0
+    weights = [load_file(tmp_path / name / "model.safetensors") for name in ("ours", "other")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    model, answers = str(tmp_path / "ours"), [tmp_path / "ours.jsonl", tmp_path / "other.jsonl"]
+    for data, output, flags in ((ours, answers[0], ()), (str(other), answers[1], (*read, *named))):
+        assert main(["predict", "--model", model, "--input_file", data, "--output_file", str(output), *flags]) == 0
+    told = [[json.loads(line)["probabilities"] for line in file.read_text().splitlines()] for file in answers]
+    assert told[0] == told[1] and len(told[0]) == len(rows)
 
 
 @pytest.mark.parametrize("task", ROWS)
@@ -411,9 +437,14 @@ def language_model(tmp_path, tiny_config):
 def test_generate_agrees_with_the_pipeline(language_model, capsys):
     assert main(["generate", "--model", language_model, "--prompt", "the cat", "--max_new_tokens", "5"]) == 0
     printed = capsys.readouterr().out
-    generated = pipeline("text-generation", model=language_model)("the cat", max_new_tokens=5, do_sample=False)
+    generate = pipeline("text-generation", model=language_model)
+    generated = generate("the cat", max_new_tokens=5, do_sample=False)
     assert printed == generated[0]["generated_text"] + "\n"
     assert printed.startswith("the cat ")
+    beams = ["--num_beams", "3", "--max_new_tokens", "5"]
+    assert main(["generate", "--model", language_model, "--prompt", "the cat", *beams]) == 0
+    generated = generate("the cat", max_new_tokens=5, num_beams=3, do_sample=False)
+    assert capsys.readouterr().out == generated[0]["generated_text"] + "\n"
     sampled = ["--do_sample", "True", "--num_return_sequences", "2", "--seed", "3", "--max_new_tokens", "5"]
     texts = []
     for _ in range(2):

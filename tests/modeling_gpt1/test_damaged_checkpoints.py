@@ -4,7 +4,6 @@
 import json
 import shutil
 import struct
-import time
 from pathlib import Path
 
 import pytest
@@ -188,14 +187,12 @@ def refused(whole, tmp_path, capfd):
             {"MODEL": str(directory), "OUT": str(tmp_path / "out"), "DATA": str(whole / "data.csv")}.get(w, w)
             for w in arguments.split()
         ]
-        start = time.process_time()
         assert main(words) == 1
         captured = capfd.readouterr()
         said = [line for line in captured.err.splitlines() if line and not line.startswith("Tokenizing")]
         assert len(said) == 1 and said[0].startswith(f"gpt1 {words[0]}: "), captured.err
         assert any(part in said[0] for part in message.split("|")), captured.err
         assert captured.out == "" and not (tmp_path / "out").exists()
-        assert time.process_time() - start < 30  # nothing of the sizes that were claimed was made
 
     return check
 

@@ -1,8 +1,7 @@
-"""Real text to test on, from the folder that `GPT1_DATA` names, else from `../shared/data` beside the repository."""
+"""Real text to test on."""
 
 import csv
 import json
-import os
 from pathlib import Path
 from types import ModuleType
 
@@ -11,13 +10,10 @@ import pytest
 from tokenization import GPT1Tokenizer
 
 
-DATA = Path(os.environ.get("GPT1_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-
-
-def text_sets() -> dict[str, list[str]]:
-    """The texts of every data set, paragraphs of novels included; empty where there is no data."""
+def text_sets(data: Path) -> dict[str, list[str]]:
+    """The texts of every data set in a folder, paragraphs of novels included; empty where there is none."""
     sets: dict[str, list[str]] = {}
-    for folder in sorted((DATA / "tasks").glob("*")):
+    for folder in sorted((data / "tasks").glob("*")):
         texts = sets.setdefault(folder.name, [])
         for file in sorted(folder.glob("*.csv")):
             with file.open(encoding="utf-8", newline="") as lines:
@@ -28,11 +24,11 @@ def text_sets() -> dict[str, list[str]]:
                 row = json.loads(line)
                 texts += [row["article"], row["question"], *row["options"]]
     for name in ("valid", "train"):
-        files = sorted((DATA / "novels" / name).glob("*.txt"))
+        files = sorted((data / "novels" / name).glob("*.txt"))
         if files:
             sets[f"novels/{name}"] = [line for file in files for line in file.read_text(encoding="utf-8").split("\n")]
-    if (DATA / "wikitext2").is_dir():
-        sets["wikitext2"] = (DATA / "wikitext2" / "valid.txt").read_text(encoding="utf-8").split("\n")
+    if (data / "wikitext2").is_dir():
+        sets["wikitext2"] = (data / "wikitext2" / "valid.txt").read_text(encoding="utf-8").split("\n")
     return sets
 
 
@@ -51,25 +47,18 @@ def table_script(load_module) -> ModuleType:
 
 
 @pytest.fixture(scope="session")
-def data_folder() -> Path:
-    if not DATA.is_dir():
-        pytest.skip(f"no data in {DATA}; set GPT1_DATA")
-    return DATA
+def texts(data_dir) -> dict[str, list[str]]:
+    return text_sets(data_dir)
 
 
 @pytest.fixture(scope="session")
-def texts(data_folder) -> dict[str, list[str]]:
-    return text_sets()
+def oracle(data_dir, oracle_class):
+    return oracle_class.from_openai(data_dir / "openai_bpe")
 
 
 @pytest.fixture(scope="session")
-def oracle(data_folder, oracle_class):
-    return oracle_class.from_openai(data_folder / "openai_bpe")
-
-
-@pytest.fixture(scope="session")
-def openai_tokenizer(data_folder) -> GPT1Tokenizer:
-    folder = data_folder / "openai_bpe"
+def openai_tokenizer(data_dir) -> GPT1Tokenizer:
+    folder = data_dir / "openai_bpe"
     return GPT1Tokenizer.from_openai(folder / "encoder_bpe_40000.json", folder / "vocab_40000.bpe")
 
 

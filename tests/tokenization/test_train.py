@@ -66,9 +66,9 @@ print(hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest())
 """
 
 
-def test_two_trainings_give_the_same_hash(data_folder):
+def test_two_trainings_give_the_same_hash(data_dir):
     """In two processes: the order of hash tables differs between them, not within one."""
-    novel = min((data_folder / "novels" / "valid").glob("*.txt"))
+    novel = min((data_dir / "novels" / "valid").glob("*.txt"))
     hashes = set()
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
