@@ -53,7 +53,11 @@ MOST_LABELS = 1_000_000
 SPECIAL_IDS = ("bos_token_id", "sep_token_id", "cls_token_id", "pad_token_id")  # in the order of their rows
 
 # What an openai-gpt configuration has that is named otherwise here, or has no place.
-_OPENAI_GPT_ONLY = ("afn", "n_ctx", "n_special", "predict_special_tokens")
+_OPENAI_GPT_NAMES = {
+    "afn": "hidden_act, whose 'gelu_pytorch_tanh' is its 'gelu'",
+    "summary_first_dropout": "classifier_dropout",
+}
+_OPENAI_GPT_ONLY = (*_OPENAI_GPT_NAMES, "n_ctx", "n_special", "predict_special_tokens")
 
 
 @strict
@@ -141,7 +145,7 @@ class GPT1Config(PreTrainedConfig):
 
     model_type = "gpt1"
     # Trainer gathers every other output of a task head over the whole evaluation set.
-    keys_to_ignore_at_inference = ["past_key_values", "task_loss", "lm_loss"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache", "task_loss", "lm_loss"]
     attribute_map = {
         "n_embd": "hidden_size",
         "n_layer": "num_hidden_layers",
@@ -152,6 +156,7 @@ class GPT1Config(PreTrainedConfig):
         "embd_pdrop": "embedding_dropout",
         "attn_pdrop": "attention_dropout",
         "layer_norm_epsilon": "layer_norm_eps",
+        "activation_function": "hidden_act",
         # transformers' masks and caches know a limited window by this name
         "sliding_window": "attention_window",
     }
@@ -198,6 +203,9 @@ class GPT1Config(PreTrainedConfig):
                 setattr(self, name, self.vocab_size + token_id)
         if self.eos_token_id is None:
             self.eos_token_id = self.cls_token_id
+        for name, ours in _OPENAI_GPT_NAMES.items():
+            if name in kwargs:
+                raise ValueError(f"{name} is a field of openai-gpt: here it is {ours}")
         # What was saved may point at another repository or know one class only; the code travels with every
         # checkpoint, so the map is always this one.
         kwargs.pop("auto_map", None)

@@ -21,7 +21,12 @@ from transformers.generation import (
 )
 
 from .configuration_gpt1 import SPECIAL_IDS, GPT1Config
-from .inputs_gpt1 import as_list, positions_of_tokens
+from .inputs_gpt1 import positions_of_tokens
+
+
+def as_list(token_id: int | list[int] | None) -> list[int]:
+    """The ids of a field that holds one, some or none."""
+    return token_id if isinstance(token_id, list) else [] if token_id is None else [token_id]
 
 
 def special_token_ids(config: GPT1Config) -> list[int]:
@@ -75,10 +80,15 @@ class SuppressTokens(LogitsProcessor):
     """As [`SuppressTokensLogitsProcessor`], which compares the whole vocabulary with its list for each new token."""
 
     def __init__(self, suppress_tokens: torch.Tensor):
-        self.suppress_tokens = suppress_tokens.long()  # an empty list has become floats
+        suppress_tokens = suppress_tokens.long()  # an empty list has become floats
+        self.by_width: dict[int, torch.Tensor] = {}  # an assistant's vocabulary may be smaller
+        self.suppress_tokens = suppress_tokens
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        return scores.index_fill(-1, self.suppress_tokens.to(scores.device), -float("inf"))
+        width = scores.shape[-1]
+        if width not in self.by_width:
+            self.by_width[width] = self.suppress_tokens[self.suppress_tokens < width].to(scores.device)
+        return scores.index_fill(-1, self.by_width[width], -float("inf"))
 
 
 def empty_layers(config: GPT1Config) -> list[Any]:
@@ -256,8 +266,7 @@ class GPT1GenerationMixin(GenerationMixin):
         processors = super()._get_logits_processor(*args, **kwargs)
         for index, processor in enumerate(processors):
             if type(processor) is SuppressTokensLogitsProcessor:
-                tokens = processor.suppress_tokens  # some of which a vocabulary that was made smaller lacks
-                processors[index] = SuppressTokens(tokens[tokens < self.config.vocab_size])
+                processors[index] = SuppressTokens(processor.suppress_tokens)
         return processors
 
     def _get_stopping_criteria(self, *args: Any, **kwargs: Any) -> StoppingCriteriaList:

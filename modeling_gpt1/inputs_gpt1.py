@@ -11,6 +11,12 @@ import torch
 import torch.nn.functional as F
 from transformers import __version__
 from transformers.cache_utils import Cache
+from transformers.masking_utils import (
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+    find_packed_sequence_indices,
+    packed_sequence_mask_function,
+)
 from transformers.utils import TransformersKwargs
 
 from .configuration_gpt1 import GPT1Config
@@ -34,6 +40,7 @@ OTHERS = {
     "mc_labels": "mc_labels are for GPT1DoubleHeadsModel; GPT1ForMultipleChoice takes labels",
     "mc_token_ids": "mc_token_ids are for GPT1DoubleHeadsModel; the task heads read each row's last real token",
     "num_labels": "num_labels is for the configuration",
+    "ignore_index": "labels of -100 are ignored, and no others: there is no ignore_index",
 }
 
 
@@ -57,6 +64,41 @@ def attention_config(config: GPT1Config, kwargs: dict[str, Any]) -> GPT1Config:
     config = copy.copy(config)
     config._attn_implementation = "eager"
     return config
+
+
+def attention_mask_for(
+    config: GPT1Config,
+    inputs_embeds: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    past_key_values: Cache | None,
+    position_ids: torch.Tensor | None,
+) -> Any:
+    """
+    The mask, in the form that the attention of `config` takes; without an `attention_mask`, texts that are packed into
+    a row, as positions tell that begin anew, do not see each other.
+    """
+    create_mask = create_causal_mask if config.attention_window is None else create_sliding_window_causal_mask
+    apart = None
+    if not config.is_causal and attention_mask is None and position_ids is not None:
+        # transformers looks at the positions of a causal model alone
+        texts = find_packed_sequence_indices(position_ids.expand(len(inputs_embeds), -1))
+        apart = None if texts is None else packed_sequence_mask_function(texts)
+    # By its place, since the cache's name depends on transformers' version
+    return create_mask(config, inputs_embeds, attention_mask, past_key_values, position_ids, and_mask_function=apart)
+
+
+def refuse_checkpointed(decoder: Any, past_key_values: Cache | None) -> None:
+    """
+    Raises:
+        ValueError: the decoder is given a cache while it trains with gradient checkpointing: its layers run twice,
+            and would put what they add to the cache there twice.
+    """
+    trains = past_key_values is not None and decoder.training and torch.is_grad_enabled()
+    if trains and decoder.gradient_checkpointing:
+        raise ValueError(
+            "gradient checkpointing does not go with a given cache (past_key_values), which prefix tuning gives: turn "
+            "it off, gradient_checkpointing=False"
+        )
 
 
 def cache_among(kwargs: dict[str, Any], past_key_values: Cache | None) -> Cache | None:
@@ -180,11 +222,6 @@ def positions_of_tokens(attention_mask: torch.Tensor) -> torch.Tensor:
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
-def as_list(token_id: int | list[int] | None) -> list[int]:
-    """The ids of a field that holds one, some or none."""
-    return token_id if isinstance(token_id, list) else [] if token_id is None else [token_id]
-
-
 def kept_positions(tensor: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
     """
     The positions of `(batch, length, ...)` to compute logits for: so many last ones, all if 0; those of an index
@@ -262,8 +299,8 @@ def choices_shape(
 
 
 __all__ = [
-    "as_list",
     "attention_config",
+    "attention_mask_for",
     "cache_among",
     "cache_of",
     "check_length",
@@ -274,6 +311,7 @@ __all__ = [
     "last_real_state",
     "positions_of_tokens",
     "real_tokens",
+    "refuse_checkpointed",
     "refuse_unknown",
     "seen_and_own",
     "swapped_order",

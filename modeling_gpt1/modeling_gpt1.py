@@ -22,7 +22,6 @@ from torch import nn
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicCache
-from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
@@ -36,6 +35,7 @@ from .dropout_gpt1 import GPT1Dropout, attention_with_dropout_forward, eager_att
 from .generation_gpt1 import EndSeen, GPT1GenerationMixin
 from .inputs_gpt1 import (
     attention_config,
+    attention_mask_for,
     cache_among,
     cache_of,
     check_length,
@@ -46,6 +46,7 @@ from .inputs_gpt1 import (
     last_real_state,
     positions_of_tokens,
     real_tokens,
+    refuse_checkpointed,
     refuse_unknown,
     seen_and_own,
     swapped_order,
@@ -84,7 +85,9 @@ class GPT1Attention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = config.is_causal
-        self.attention_window = config.attention_window  # a configuration takes long to answer
+        window = config.attention_window
+        # Fused kernels count the token itself on either side; kept here as a configuration takes long to answer
+        self.attention_window = window if window is None or config.is_causal else window + 1
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.o_proj.adds_to_residual = True  # type: ignore[assignment]  # a mark, which torch allows
@@ -360,17 +363,16 @@ class GPT1Model(GPT1PreTrainedModel):
             matrix = self.dropout(embedding_matrix(self.embed_tokens, self.config.vocab_size, rows.device))
         if inputs_embeds is None:
             inputs_embeds = self._embed(rows, matrix)
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
 
         all_seen = past_key_values is None and self._is_right_padded(attention_mask)
-        window, causal_mask = self.config.attention_window, None
+        limited, causal_mask = self.config.attention_window is not None, None
         # transformers makes one whenever a graph is compiled, with which attention takes twice the time
-        if packed or not all_seen or window is not None or config._attn_implementation != "sdpa":
-            create_mask = create_causal_mask if window is None else create_sliding_window_causal_mask
-            # Without a mask, positions tell packed texts apart. The cache's name depends on transformers' version.
+        if packed or not all_seen or limited or config._attn_implementation != "sdpa":
             seen = None if all_seen and not packed else attention_mask
-            causal_mask = create_mask(config, inputs_embeds, seen, past_key_values, position_ids)
+            causal_mask = attention_mask_for(config, inputs_embeds, seen, past_key_values, position_ids)
+        refuse_checkpointed(self, past_key_values)
+        if use_cache and past_key_values is None:
+            past_key_values = DynamicCache(config=self.config)
         if position_ids is None:
             if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
                 position_ids = positions_of_tokens(attention_mask)[:, -length:]
@@ -387,7 +389,7 @@ class GPT1Model(GPT1PreTrainedModel):
         if matrix is None:
             hidden_states = self.dropout(hidden_states)
         kwargs |= {"attention_mask": causal_mask, "past_key_values": past_key_values, "position_ids": position_ids}
-        for layer in self.layers:
+        for layer in self.layers[: self.config.num_hidden_layers]:
             hidden_states = layer(hidden_states, **kwargs)
         cache = past_key_values if use_cache else None
         return GPT1ModelOutput(self.norm(hidden_states), cache, token_embeddings=matrix)
@@ -489,7 +491,7 @@ class GPT1ForCausalLM(GPT1LanguageModel, GPT1GenerationMixin):
         if targets is not None and use_cache is None:
             use_cache = False
         kwargs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "token_type_ids": token_type_ids}
-        kwargs |= {"past_key_values": past_key_values, "use_cache": use_cache}
+        kwargs |= {"past_key_values": past_key_values, "use_cache": use_cache, "return_dict": True}
         outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, **kwargs)
         loss, logits = self._loss_and_logits(outputs, targets, logits_to_keep, num_items_in_batch, skip_logits)
         return GPT1CausalLMOutput(loss, logits, cache_of(outputs), outputs.hidden_states, outputs.attentions)
@@ -526,7 +528,7 @@ class GPT1ForMaskedLM(GPT1LanguageModel):
         Returns:
             [`GPT1MaskedLMOutput`], `logits` of shape `(batch, length, vocab_size)`.
         """
-        kwargs["use_cache"] = False
+        kwargs |= {"use_cache": False, "return_dict": True}
         kwargs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "token_type_ids": token_type_ids}
         outputs = self.model(input_ids, attention_mask=attention_mask, **kwargs)
         loss, logits = self._loss_and_logits(outputs, labels, 0, num_items_in_batch, skip_logits)
@@ -650,7 +652,7 @@ class GPT1ForSequenceClassification(GPT1TaskModel):
         seen, real = seen_and_own(real, given(input_ids, inputs_embeds), past_key_values)
         lm_labels = kwargs.pop("lm_labels", None)
         lm_labels = input_ids if lm_labels is None else lm_labels
-        kwargs["use_cache"] = False
+        kwargs |= {"use_cache": False, "return_dict": True}
         kwargs |= {"position_ids": position_ids, "inputs_embeds": inputs_embeds, "token_type_ids": token_type_ids}
         outputs = self.model(input_ids, attention_mask=seen, past_key_values=past_key_values, **kwargs)
         states = outputs.last_hidden_state
@@ -710,7 +712,7 @@ class GPT1ForSimilarity(GPT1TaskModel):
         def both(tensor: torch.Tensor) -> torch.Tensor:
             return torch.cat((tensor, tensor.gather(1, swap)))
 
-        kwargs["use_cache"] = False
+        kwargs |= {"use_cache": False, "return_dict": True}
         kwargs["token_type_ids"] = None if token_type_ids is None else both(token_type_ids)
         seen = torch.cat((seen, seen))
         outputs = self.model(both(input_ids), attention_mask=seen, past_key_values=past_key_values, **kwargs)
@@ -764,7 +766,7 @@ class GPT1ForMultipleChoice(GPT1TaskModel):
         lm_labels = kwargs.pop("lm_labels", None)
         lm_labels = input_ids if lm_labels is None else lm_labels
 
-        kwargs["use_cache"] = False
+        kwargs |= {"use_cache": False, "return_dict": True}
         packed = lm_terms = None
         if position_ids is None and input_ids is not None and lm_labels is not None and can_pack(self.config, kwargs):
             packed = PackedChoices.pack(input_ids, real, token_type_ids, lm_labels)
@@ -848,7 +850,7 @@ class GPT1DoubleHeadsModel(GPT1ForCausalLM):
             None if tensor is None else tensor.flatten(0, 1)
             for tensor in (input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, labels)
         )
-        kwargs["use_cache"] = False
+        kwargs |= {"use_cache": False, "return_dict": True}
         kwargs |= {"position_ids": positions, "inputs_embeds": embeds, "token_type_ids": types}
         outputs = self.model(ids, attention_mask=mask, **kwargs)
         states = outputs.last_hidden_state = outputs.last_hidden_state.unflatten(0, shape[:2])

@@ -3,15 +3,18 @@ What transformers' OpenAIGPT* models ("openai-gpt") call things: parameters, act
 directions.
 """
 
+import json
 import os
 import re
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationConfig
+from transformers.utils.peft_utils import find_adapter_config_file
 
 
 # Our parameters and openai-gpt's, as regular expressions for the one and as replacements for the other: `N` is the
@@ -123,6 +126,26 @@ def take_special_tokens(generation_config: GenerationConfig, config: PreTrainedC
         setattr(generation_config, name, getattr(config, name))
 
 
+def _refuse_adapter(name_or_path: str | os.PathLike, hub_kwargs: dict) -> None:
+    """
+    Raises:
+        ValueError: an adapter of an openai-gpt checkpoint, whose parameters transformers would not find.
+    """
+    try:
+        file = find_adapter_config_file(str(name_or_path), **hub_kwargs)
+        if file is None:
+            return
+        base = json.loads(Path(file).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        config_dict, _ = PreTrainedConfig.get_config_dict(base)
+    except (OSError, TypeError, ValueError, KeyError):  # which transformers explains
+        return
+    if config_dict.get("model_type") == "openai-gpt":
+        raise ValueError(
+            f"{name_or_path} is an adapter of the openai-gpt checkpoint {base}: load that first, and then the adapter "
+            "with load_adapter or peft's PeftModel.from_pretrained"
+        )
+
+
 def openai_gpt_arguments(
     name_or_path: str | os.PathLike | None,
     config_class: type[PreTrainedConfig],
@@ -142,6 +165,9 @@ def openai_gpt_arguments(
 
     Returns:
         The arguments; None where no openai-gpt checkpoint is.
+
+    Raises:
+        ValueError: an adapter of one, or a checkpoint that lacks parameters.
     """
     if name_or_path is None:
         return None
@@ -149,7 +175,9 @@ def openai_gpt_arguments(
     try:
         config_dict, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub_kwargs)
     except (OSError, TypeError):  # no configuration there: an adapter, or an error that transformers explains
-        return None
+        config_dict = {}
+    if not config_dict:
+        _refuse_adapter(name_or_path, hub_kwargs)
     if config_dict.get("model_type") != "openai-gpt":
         return None
     config = kwargs.get("config")

@@ -17,13 +17,13 @@ from .losses_gpt1 import IGNORED, row_terms
 def can_pack(config: GPT1Config, kwargs: dict[str, Any]) -> bool:
     """
     Whether packed rows give what separate ones do: not where the caller, by `kwargs` or the configuration, wants each
-    row's inner states, nor with a kernel that takes no mask, nor where what a token sees is not just what came before
-    it in its row.
+    row's inner states, nor with a kernel that takes no mask, or may not, nor where what a token sees is not just what
+    came before it in its row.
     """
     wants_states = any(
         kwargs.get(name, getattr(config, name)) for name in ("output_hidden_states", "output_attentions")
     )
-    takes_mask = "flash" not in config._attn_implementation
+    takes_mask = config._attn_implementation in ("eager", "sdpa", "flex_attention")
     sees_all = config.is_causal and kwargs.get("is_causal") is not False and config.attention_window is None
     return takes_mask and sees_all and not wants_states and not torch.compiler.is_compiling()
 

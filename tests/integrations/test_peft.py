@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
 from modeling_gpt1 import (
     GPT1ForCausalLM,
@@ -76,6 +76,20 @@ def test_lora_merges_into_a_model_that_generates_the_same(tiny_config, ids, tmp_
     expected = model.generate(input_ids=ids, max_new_tokens=8, do_sample=False)
     model.save_pretrained(tmp_path)
     assert model.merge_and_unload().generate(ids, max_new_tokens=8, do_sample=False).tolist() == expected.tolist()
+
+
+def test_an_adapter_of_an_openai_gpt_checkpoint_is_loaded_after_it(ids, tmp_path):
+    """Not onto fresh weights, which is what its own folder would lead to."""
+    config = OpenAIGPTConfig(vocab_size=100, n_positions=64, n_embd=32, n_layer=2, n_head=4)
+    OpenAIGPTLMHeadModel(config).save_pretrained(tmp_path / "base")
+    lora = peft.LoraConfig(task_type="CAUSAL_LM", init_lora_weights=False)
+    model = peft.get_peft_model(GPT1ForCausalLM.from_pretrained(tmp_path / "base"), lora).eval()
+    model.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match="load that first, and then the adapter"):
+        GPT1ForCausalLM.from_pretrained(tmp_path / "adapter")
+    again = GPT1ForCausalLM.from_pretrained(tmp_path / "base")
+    again.load_adapter(tmp_path / "adapter")
+    torch.testing.assert_close(again.eval()(ids).logits, model(ids).logits)
 
 
 def test_lora_of_a_multiple_choice(tiny_config, ids):

@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from modeling_gpt1 import GPT1DoubleHeadsModel, GPT1ForCausalLM
-from modeling_gpt1.generation_gpt1 import GrowingLayer
+from modeling_gpt1.generation_gpt1 import GrowingLayer, SuppressTokens
 from tokenization import GPT1Tokenizer
 
 
@@ -38,6 +38,14 @@ def test_a_vocabulary_that_was_made_smaller_generates(build):
     model = build()
     model.resize_token_embeddings(50)
     assert model.generate(torch.randint(50, (1, 3)), max_new_tokens=3).max() < 50
+
+
+def test_no_token_is_suppressed_that_the_scores_do_not_have():
+    """An assistant, whose vocabulary may be smaller, is asked with the processors of the model that it helps."""
+    suppress = SuppressTokens(torch.tensor([1, 7, 96]))
+    for width in (100, 50, 5):
+        scores = suppress(None, torch.zeros(2, width))
+        assert (scores == -torch.inf).nonzero()[:, 1].tolist() == [token for token in (1, 7, 96) if token < width] * 2
 
 
 def encoded_anew_at_every_step(model, ids, mask, new_tokens, keep):
@@ -248,6 +256,7 @@ def test_every_way_gives_what_a_single_run_gives(tiny_config, spread, window):
     expected = model.generate(ids, **options).tolist()
     assert model.generate(ids, assistant_model=draft, **options).tolist() == expected
     assert model.generate(ids, prompt_lookup_num_tokens=3, **options).tolist() == expected
+    assert model.generate(ids, assistant_early_exit=1, **options).tolist() == expected
     assert model.generate(ids, cache_implementation="static", **options).tolist() == expected
     longer = torch.cat((torch.randint(1, 96, (1, 12)), torch.nn.functional.pad(ids, (3, 0), value=99)))
     mask = (longer != 99).long()

@@ -8,7 +8,13 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from transformers import AutoModelForMultipleChoice, AutoModelForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    AttentionInterface,
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+)
 from transformers.debug_utils import DebugUnderflowOverflow
 
 from modeling_gpt1 import (
@@ -200,6 +206,16 @@ def test_packed_choices_under_flex_attention(tiny_config, spread, pad):
         model.set_attn_implementation("flex_attention")
         got = model(ids, attention_mask=mask).logits
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_choices_are_not_packed_for_an_attention_that_may_take_no_mask(head, pad):
+    """transformers makes none for one that is registered without a way to."""
+    model = head(GPT1ForMultipleChoice)
+    ids, mask = pad_choices(pad, choices_of([[3, 1, 6], [2, 2, 9]], prefix=15), 30, "right")
+    expected = model(ids, attention_mask=mask).logits
+    AttentionInterface.register("mine", AttentionInterface()["sdpa"])
+    model.set_attn_implementation("mine")
+    torch.testing.assert_close(model(ids, attention_mask=mask).logits, expected)
 
 
 def test_packed_choices_equal_flat_rows_on_real_stories(tiny_config, spread, data_dir):

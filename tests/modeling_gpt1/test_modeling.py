@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformers import (
+    AttentionInterface,
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
@@ -13,6 +14,8 @@ from transformers import (
     OpenAIGPTDoubleHeadsModel,
     OpenAIGPTLMHeadModel,
     StaticCache,
+    Trainer,
+    TrainingArguments,
 )
 from transformers.utils.generic import find_labels
 
@@ -334,6 +337,51 @@ def test_gradient_checkpointing_gives_the_same_gradients(model, use_cache):
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+def test_gradient_checkpointing_refuses_a_cache_that_is_given(model):
+    """As prefix tuning gives it: a step that is run twice would add to it twice."""
+    ids = torch.randint(VOCABULARY, (2, 9))
+    past = model(ids[:, :4], use_cache=True).past_key_values
+    model.train().gradient_checkpointing_enable({"use_reentrant": False})
+    with pytest.raises(ValueError, match="gradient_checkpointing=False"):
+        model(ids[:, 4:], past_key_values=past, labels=ids[:, 4:])
+    with torch.no_grad():
+        model(ids[:, 4:], past_key_values=past)
+
+
+@pytest.mark.parametrize("model_class", [GPT1ForCausalLM, GPT1ForMaskedLM])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_packed_texts_do_not_see_each_other(tiny_config, spread, model_class, implementation):
+    """With and without labels, which decide on the cache."""
+    model = spread(model_class(tiny_config())).double().eval()
+    model.set_attn_implementation(implementation)
+    texts = [torch.randint(1, 90, (1, length)) for length in (5, 1, 7)]
+    packed, positions = torch.cat(texts, 1), torch.cat([torch.arange(text.shape[1]) for text in texts])[None]
+    expected = torch.cat([model(text).logits for text in texts], 1)
+    torch.testing.assert_close(model(packed, position_ids=positions).logits, expected)
+    torch.testing.assert_close(model(packed, position_ids=positions, labels=packed).logits, expected)
+
+
+@pytest.mark.parametrize("head", [head for heads in AUTO_CLASSES.values() for head in heads])
+def test_a_configuration_may_ask_for_tuples(tiny_config, spread, head):
+    model = spread(head(tiny_config())).eval()
+    ids = torch.tensor([[96, 5, 97, 7, 98], [96, 6, 97, 5, 98]])
+    ids = ids[None] if "Choice" in head.__name__ or "Double" in head.__name__ else ids
+    expected = model(ids)[0]
+    model.config.return_dict = False
+    output = model(ids)
+    assert type(output) is tuple and torch.equal(output[0], expected)
+    if head is GPT1ForCausalLM:
+        assert model.generate(ids, max_new_tokens=3, do_sample=False).shape == (2, 8)
+
+
+def test_trainer_predicts_without_labels(model, tmp_path):
+    """The cache, which a pass without labels returns, is none of the outputs that it gathers."""
+    arguments = TrainingArguments(tmp_path, per_device_eval_batch_size=2, report_to="none", use_cpu=True)
+    rows = [{"input_ids": torch.randint(VOCABULARY, (6,))} for _ in range(3)]
+    logits = Trainer(model.float(), arguments).predict(rows).predictions
+    assert logits.shape == (3, 6, VOCABULARY)
+
+
 def test_logits_to_keep(model):
     ids = torch.randint(VOCABULARY, (2, 9))
     logits = model(ids).logits
@@ -412,9 +460,35 @@ def test_attention_window_limits_what_a_token_sees(tiny_config, spread):
     changed[0, 10] = (ids[0, 10] + 1) % VOCABULARY
     moved = (model(ids).logits - model(changed).logits).abs().amax(-1)[0] > 1e-9
     assert moved.nonzero().flatten().tolist() == [10, 11, 12, 13]
+    assert windows_told(model, ids) == [4]
     model.set_attn_implementation("eager")
     plain = model.generate(ids[:, :6], do_sample=False, max_new_tokens=12, use_cache=False)
     assert plain.tolist() == model.generate(ids[:, :6], do_sample=False, max_new_tokens=12).tolist()
+
+
+def windows_told(model, ids):
+    """The window that the attention function of each layer is told, by which a fused kernel goes."""
+    told = []
+
+    def attention(module, query, key, value, mask, sliding_window, **kwargs):
+        told.append(sliding_window)
+        return torch.zeros_like(query).transpose(1, 2), None
+
+    AttentionInterface.register("tells", attention)
+    model.set_attn_implementation("tells")
+    model(ids)
+    return told
+
+
+def test_attention_window_of_a_masked_language_model(tiny_config, spread):
+    """So many tokens on either side; a fused kernel counts the token itself as one of them."""
+    model = spread(GPT1ForMaskedLM(tiny_config(attention_window=4, num_hidden_layers=1))).double().eval()
+    ids = torch.randint(1, 90, (1, 20))
+    changed = ids.clone()
+    changed[0, 10] = ids[0, 10] % 90 + 1
+    moved = (model(ids).logits - model(changed).logits).abs().amax(-1)[0] > 1e-9
+    assert moved.nonzero().flatten().tolist() == [*range(6, 15)]
+    assert windows_told(model, ids) == [5]
 
 
 def test_masked_language_model_sees_both_sides(tiny_config, spread):

@@ -61,6 +61,9 @@ def test_configuration(tmp_path, old, new):
     assert getattr(GPT1Config.from_pretrained(tmp_path), new) == expected
     if old not in ("afn", "summary_first_dropout"):
         assert getattr(GPT1Config(**{old: value}), new) == value
+    else:
+        with pytest.raises(ValueError, match=f"{old} is a field of openai-gpt: here it is {new}"):
+            GPT1Config(**{old: value})
 
 
 def test_no_field_of_the_configuration_is_missing():
