@@ -8,6 +8,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -100,14 +101,20 @@ def read_openai_gpt(
         hub_kwargs: those of `from_pretrained` that say where it is.
 
     Raises:
-        ValueError: a checkpoint that lacks parameters.
+        ValueError: a checkpoint that lacks parameters, or holds pickled objects.
     """
     architecture = (config_dict.get("architectures") or [None])[0]
     if architecture not in ARCHITECTURES:
         architecture = "OpenAIGPTLMHeadModel"
-    model, info = getattr(transformers, architecture).from_pretrained(
-        name_or_path, dtype="auto", output_loading_info=True, **hub_kwargs
-    )
+    try:
+        model, info = getattr(transformers, architecture).from_pretrained(
+            name_or_path, dtype="auto", output_loading_info=True, **hub_kwargs
+        )
+    except UnpicklingError:
+        raise ValueError(
+            f"the weights of {name_or_path} are pickled with more than tensors, and are not loaded: they have to be "
+            "in model.safetensors"
+        ) from None
     if missing := sorted(name for name in info["missing_keys"] if not name.startswith("lm_head.")):
         raise ValueError(
             f"the openai-gpt checkpoint {name_or_path} lacks {len(missing)} of its parameters, {missing[0]} for one"

@@ -475,13 +475,13 @@ def _write_parquet(table: pd.DataFrame, states: np.ndarray, layers: list[int], p
 
 
 def _read(args: InstrumentArguments, model_class: type[Model]) -> tuple[list[str], Model, GPT1Tokenizer]:
-    texts = read_texts(args.input_file, args.text_column, args)
+    texts = read_input(args.input_file, args.text_column, args)
     model, tokenizer = load_checkpoint(args.model, model_class, args.dtype)
     model = optimize_for_inference(model.to(device_for()))
     return texts, model, tokenizer
 
 
-def read_texts(path: str, column: str, tables: TableArguments) -> list[str]:
+def read_input(path: str, column: str, tables: TableArguments) -> list[str]:
     """
     The lines of a .txt file, or a table's column: an empty text for an empty line or cell.
 

@@ -38,7 +38,6 @@ def test_a_notebook_is_kept_without_outputs(name):
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_a_notebook_runs(name, tmp_path):
-    pytest.importorskip("matplotlib", reason="the notebooks draw with matplotlib")
     shutil.copytree(REPOSITORY / "examples", tmp_path / "examples")
     train = tmp_path / "examples" / "sentiment" / "train.csv"
     train.write_text("".join(train.read_text(encoding="utf-8").splitlines(True)[:65]), encoding="utf-8")

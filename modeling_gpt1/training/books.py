@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 # A longer book is kept in parts, so that reading one into Arrow takes little memory.
 LONGEST_PART = 1 << 20  # tokens
+SHORTEST_REPEAT = 16  # tokens
 
 _FEATURES = Features(
     {
@@ -237,12 +238,12 @@ class BookWindows(torch.utils.data.Dataset):
         return {"input_ids": ids, **pairs}
 
 
-def repeat_span(ids: np.ndarray, random: np.random.Generator, shortest: int = 16) -> None:
+def repeat_span(ids: np.ndarray, random: np.random.Generator) -> None:
     """Says a span of a window again, in place of what stood somewhere after it; of any length, at any distance."""
     longest = len(ids) // 2
-    if longest < shortest:
+    if longest < SHORTEST_REPEAT:
         return
-    length = random.integers(shortest, longest + 1)
+    length = random.integers(SHORTEST_REPEAT, longest + 1)
     first = random.integers(len(ids) - 2 * length + 1)
     again = random.integers(first + length, len(ids) - length + 1)
     ids[again : again + length] = ids[first : first + length]

@@ -432,9 +432,10 @@ class LeaveComparison(TrainerCallback):
 class Sample(TrainerCallback):
     """Continues a prompt at each evaluation, into the log; the random numbers of the training stay as they were."""
 
-    def __init__(self, prompt: str, max_new_tokens: int = 60):
+    MAX_NEW_TOKENS = 60
+
+    def __init__(self, prompt: str):
         self.prompt = prompt
-        self.max_new_tokens = max_new_tokens
 
     def on_evaluate(
         self,
@@ -448,7 +449,7 @@ class Sample(TrainerCallback):
         room = model.config.max_position_embeddings - inputs["input_ids"].shape[1]
         with torch.random.fork_rng():
             torch.manual_seed(args.seed)
-            ids = model.generate(**inputs, max_new_tokens=min(self.max_new_tokens, room), do_sample=True)[0]
+            ids = model.generate(**inputs, max_new_tokens=min(self.MAX_NEW_TOKENS, room), do_sample=True)[0]
         text = processing_class.decode(ids).strip()
         state.log_history.append({"sample": text, "step": state.global_step, "epoch": state.epoch})
         if state.is_world_process_zero:

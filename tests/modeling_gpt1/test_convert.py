@@ -449,11 +449,11 @@ def test_a_damaged_openai_gpt_is_refused(openai_gpt, tmp_path, capsys):
     (directory / "vocab.json").write_text(vocab)
     whole = weights.read_bytes()
     weights.write_bytes(whole[:-9])
-    refused(capsys, tmp_path, directory, "")
+    refused(capsys, tmp_path, directory, "model.safetensors is damaged")
     weights.unlink()
-    refused(capsys, tmp_path, directory, "")
+    refused(capsys, tmp_path, directory, "no file named model.safetensors")
     (directory / "pytorch_model.bin").write_bytes(pickle.dumps({"run": print}))
-    refused(capsys, tmp_path, directory, "")
+    refused(capsys, tmp_path, directory, "pickled with more than tensors")
 
 
 def test_other_sources_and_targets_are_refused(release, tiny_config, tmp_path, capsys):

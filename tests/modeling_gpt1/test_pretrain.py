@@ -231,7 +231,7 @@ def test_a_book_shorter_than_a_window_is_one(tmp_path, tokenizer):
     books = encode_books([tmp_path / "short.txt"], tokenizer, cache_dir=str(tmp_path / "cache"))
     for seed in (None, 1):
         windows = BookWindows(books, 512, seed=seed)
-        assert [row["input_ids"].tolist() for row in (windows[0],)] == [list(books["input_ids"][0])]
+        assert windows[0]["input_ids"].tolist() == list(books["input_ids"][0])
         assert len(windows) == 1
 
 
@@ -268,19 +268,11 @@ def test_a_run_leaves_model_results_curves_and_card(folder, flags, tmp_path, cap
     samples = [entry["sample"] for entry in history if "sample" in entry]
     assert len(samples) == 3 and all(text.startswith("the old") for text in samples)
     assert losses(out)[-1] < losses(out)[0]
-    assert not _has_matplotlib() or (out / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "loss.png").read_bytes().startswith(b"\x89PNG")
     card = (out / "README.md").read_text()
     assert "gpt1 pretrain --corpus" in card and samples[-1][:20] in card and "2 books" in card
     assert "- batch size: 4 windows of 32 tokens\n" in card and "- optimizer: adamw_torch_fused\n" in card
     assert "Encoding" in capsys.readouterr().err
-
-
-def _has_matplotlib() -> bool:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def test_dropout_of_the_training_is_not_the_saved_one(flags, tmp_path):
@@ -334,15 +326,16 @@ def test_killed_and_resumed_ends_with_the_same_weights(flags, tmp_path, muon):
     command = [sys.executable, "-m", "modeling_gpt1", *flags(killed, *more)]
     threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums depend on how many there are
     process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ | threads)
-    deadline = time.monotonic() + 120
-    while not (killed / "checkpoint-4/trainer_state.json").is_file() and time.monotonic() < deadline:
-        assert process.poll() is None, process.stderr.read()
+    deadline = time.monotonic() + 600
+    while not any(killed.glob("checkpoint-[468]/trainer_state.json")):
+        assert process.poll() in (None, 0), process.stderr.read()
+        assert time.monotonic() < deadline, "no checkpoint came"
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.wait()
     process.stderr.close()
     # However far it came, let it be in the middle of saving
-    last = max((path for path in killed.glob("checkpoint-*")), key=lambda path: int(path.name[11:]))
+    last = max(killed.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))
     state = (last / "trainer_state.json").read_bytes() if (last / "trainer_state.json").is_file() else b"{"
     (last / "trainer_state.json").write_bytes(state[: len(state) // 2])
     assert main(flags(killed, *more, "--resume_from_checkpoint", "True")) == 0

@@ -3,7 +3,6 @@
 import importlib
 import json
 import random
-import sysconfig
 import unicodedata
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from tokenization.tokenization_gpt1 import PACKAGED_TOKENIZER
 
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 TASKS = ["cola", "mctest", "mrpc", "sick", "sst2", "sts"]
 # Every n-th text, so that all of it takes a minute or so; `benchmarks/tokenizer.py` goes through every text
 STEPS = {
@@ -63,17 +63,18 @@ def test_the_packaged_vocabulary_agrees_too(texts, tokenizer, oracle_class):
     assert disagreements(texts["novels/valid"][::40] + texts["mrpc"][::20], tokenizer, oracle) == []
 
 
-def other_english(limit=1500):
-    """Sentences in some sixty languages, and the descriptions of Python packages: code, markup, URLs."""
+def other_english():
+    """Sentences in some sixty languages, markup and code: this repository's documents and Python files."""
     spacy_languages = pytest.importorskip("spacy.lang", reason="the sentences come from spaCy")
     languages = []
     for file in sorted(Path(spacy_languages.__path__[0]).glob("*/examples.py")):
         languages += importlib.import_module(f"spacy.lang.{file.parent.name}.examples").sentences
-    lines = []
-    for file in sorted(Path(sysconfig.get_path("purelib")).glob("*.dist-info/METADATA")):
-        lines += [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
-    code = [line for line in Path(random.__file__).read_text(encoding="utf-8").split("\n") if line.strip()]
-    return languages, lines[:: max(1, len(lines) // limit)], code
+    samples = [languages]
+    for patterns in (("*.md", "docs/*.md", "benchmarks/*.md"), ("tokenization/*.py",)):
+        files = sorted(file for pattern in patterns for file in REPOSITORY.glob(pattern))
+        texts = [file.read_text(encoding="utf-8") for file in files]
+        samples.append([line for text in texts for line in text.split("\n") if line.strip()])
+    return samples
 
 
 def test_code_markup_and_other_languages(plain, oracle):

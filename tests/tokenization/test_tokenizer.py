@@ -158,7 +158,7 @@ def test_a_process_with_only_transformers_gives_the_same_ids(texts, tokenizer, t
     (tmp_path / "texts.json").write_text(json.dumps(sample), encoding="utf-8")
     command = [sys.executable, "-c", CLEAN, tmp_path / "saved", tmp_path / "texts.json", tmp_path / "ids.json"]
     environment = {**os.environ, "PYTHONPATH": ""}
-    subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True, timeout=120)
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment, capture_output=True, timeout=600)
     name, ids = json.loads((tmp_path / "ids.json").read_text(encoding="utf-8"))
     assert name in ("TokenizersBackend", "PreTrainedTokenizerFast")
     assert ids == tokenizer(sample).input_ids
@@ -167,7 +167,7 @@ def test_a_process_with_only_transformers_gives_the_same_ids(texts, tokenizer, t
 def test_import_needs_neither_spacy_nor_ftfy():
     code = "import sys; sys.modules['spacy'] = sys.modules['ftfy'] = None; import tokenization as t; t.GPT1Tokenizer()"
     code += "; from tokenization.english import normalizer; normalizer()"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=600)
 
 
 class SomeConfig(PreTrainedConfig):

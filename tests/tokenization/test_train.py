@@ -146,7 +146,6 @@ def test_the_folder_that_training_writes(tmp_path):
         task_format=True,
         show_progress=False,
     )
-    pytest.importorskip("matplotlib", reason="the picture needs matplotlib")
     names = ["README.md", "report.json", "report.png", "tokenizer.json", "tokenizer_config.json"]
     assert sorted(file.name for file in out.iterdir()) == names
     assert report == json.loads((out / "report.json").read_text(encoding="utf-8"))
