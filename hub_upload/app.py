@@ -186,8 +186,11 @@ class App:
         if not len(masked):
             raise refusal(f"Write {self.tokenizer.mask_token} for the word that is to be found.")
         best = self.model(ids).logits[0, masked[0, 0]].float().softmax(-1).topk(10)
-        names = (name.removesuffix("</w>") for name in self.names(best.indices))
-        return dict(zip(names, best.values.tolist(), strict=True))
+        found: dict[str, float] = {}
+        for name, probability in zip(self.names(best.indices), best.values.tolist(), strict=True):
+            shown = name.removesuffix("</w>")  # which two tokens may share
+            found[shown] = found.get(shown, 0.0) + probability
+        return found
 
     def names(self, ids: torch.Tensor) -> list[str]:
         """The entries of the vocabulary, with a line break to be seen."""

@@ -7,21 +7,20 @@ Before it counts as exported, it is loaded where this package is not installed, 
 import os
 import shutil
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 from transformers import OpenAIGPTModel
 
 from modeling_gpt1.configuration_gpt1 import LICENSE
 from modeling_gpt1.convert import to_openai_gpt
+from modeling_gpt1.flags import Format
 from modeling_gpt1.loading import load_checkpoint, quietly
 from tokenization.write_aside import new_folder
 
 from .fresh_process import OPENAI_GPT_AUTO_CLASSES, compare
 from .model_card import CARD, CURVE, copy_card
-from .refusals import files_of
+from .refusals import files_of, linked_data
 
-
-Format = Literal["gpt1", "openai-gpt"]
 
 # Of the author's own files, what a card may show or link to.
 _PAGES = (".md", ".png", ".jpg", ".jpeg", ".gif", ".svg", ".webp")
@@ -40,7 +39,8 @@ def export(
 
     It is loaded and saved anew, so that only what belongs to it comes along: `config.json` with a full `auto_map`,
     safetensors, the tokenizer, the code, `generation_config.json` where the model generates, LICENSE, the card with
-    its picture, and the author's own pictures and pages. A card that was edited by hand is kept as it is.
+    its picture, and the author's own pictures, pages and the data files that the card links to, but for hidden ones. A
+    card that was edited by hand is kept as it is.
 
     Args:
         directory: what `save_pretrained`, `Trainer` or `gpt1 finetune` has written.
@@ -72,9 +72,12 @@ def export(
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / "LICENSE").write_text(LICENSE, encoding="utf-8")
+        linked = linked_data(directory)
         for path in files_of(directory):
             own = path.relative_to(directory)
-            if path.suffix.lower() in _PAGES and str(own) not in (CARD, CURVE):
+            shown = path.suffix.lower() in _PAGES or own.as_posix() in linked
+            hidden = any(part.startswith(".") for part in own.parts)  # an editor's copies, an environment's packages
+            if shown and not hidden and str(own) not in (CARD, CURVE):
                 (folder / own).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, folder / own)
         copy_card(directory, folder, repo_id or output.resolve().name, architecture)

@@ -28,10 +28,10 @@ from tokenization.write_aside import write_object
 CARD, CURVE = "README.md", "loss.png"
 
 _TEMPLATE = Path(__file__).with_name("model_card.md")
-# In the cards that Trainer writes, and that a model's or a tokenizer's own `push_to_hub` does.
+# In the cards that Trainer writes, as long as nobody has taken the comment out as it asks, and in those that a model's
+# or a tokenizer's own `push_to_hub` does.
 _GENERATED = (
     b"has been generated automatically according to",
-    b"generated_from_trainer",
     b"This model card has been automatically generated.",
 )
 _TASK_METRICS = ("accuracy", "f1", "matthews_correlation", "pearson", "spearmanr")

@@ -4,7 +4,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from modeling_gpt1.training import FACTS
 
@@ -26,10 +26,11 @@ LEFT_BY_TRAINING = (
     "__pycache__",
 )
 
+_DATA = "a data file"
 _FORBIDDEN = {
     "an optimiser or training state": ("optimizer*", "scheduler.pt", "scaler.pt", "rng_state*"),
     "a pickle": ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib"),
-    "a data file": ("*.csv", "*.tsv", "*.jsonl", "*.parquet", "*.arrow", "*.npy", "*.npz", "*.sqlite", "*.db"),
+    _DATA: ("*.csv", "*.tsv", "*.jsonl", "*.parquet", "*.arrow", "*.npy", "*.npz", "*.sqlite", "*.db"),
     "an environment file": (".env", ".env.*", "*.env"),
     "a key or a login": ("*.pem", "*.key", "id_rsa*", "id_ed25519*", ".netrc", ".pypirc", "token", "stored_tokens"),
 }
@@ -57,6 +58,17 @@ def files_of(directory: Path) -> Iterator[Path]:
             yield path
 
 
+def linked_data(directory: Path) -> set[str]:
+    """The data files that a directory's card links to, as it would to a list of sources: they are to be read there."""
+    card = directory / "README.md"
+    links = re.findall(r"\]\(([^()\s]+)\)", card.read_text("utf-8", errors="replace")) if card.is_file() else []
+    return {PurePosixPath(link).as_posix() for link in links if _is_one_of(link, _FORBIDDEN[_DATA])}
+
+
+def _is_one_of(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)
+
+
 def refuse(directory: str | os.PathLike, secret: str | None = None) -> None:
     """
     Refuses a folder that holds what must not be published.
@@ -66,13 +78,13 @@ def refuse(directory: str | os.PathLike, secret: str | None = None) -> None:
         secret: the login's token, to be found in whatever form it has.
 
     Raises:
-        ValueError: files that are pickles, training states, data, environment files, keys, hold what looks like a
-            token, or are links that leave the folder; all are named, no token is.
+        ValueError: files that are pickles, training states, data that the card does not link to, environment files,
+            keys, hold what looks like a token, or are links that leave the folder; all are named, no token is.
     """
     directory = Path(directory).resolve()
-    found = []
+    linked, found = linked_data(directory), []
     for path in files_of(directory):
-        reason = _objection(path, directory, secret)
+        reason = _objection(path, directory, linked, secret)
         if reason is not None:
             # A file's name could be a token as well
             found.append(f"{scrub(str(path.relative_to(directory)), secret)} ({reason})")
@@ -80,7 +92,7 @@ def refuse(directory: str | os.PathLike, secret: str | None = None) -> None:
         raise ValueError(f"not for the Hub: {', '.join(found)}; nothing was sent, take these out of {directory.name}/")
 
 
-def _objection(path: Path, directory: Path, secret: str | None) -> str | None:
+def _objection(path: Path, directory: Path, linked: set[str], secret: str | None) -> str | None:
     if path.is_symlink():
         if not path.exists():
             return "a link to nothing"
@@ -91,7 +103,8 @@ def _objection(path: Path, directory: Path, secret: str | None) -> str | None:
     if not path.is_file():
         return "not a file"
     for reason, patterns in _FORBIDDEN.items():
-        if any(fnmatch.fnmatchcase(path.name.lower(), pattern) for pattern in patterns):
+        allowed = reason == _DATA and path.relative_to(directory).as_posix() in linked
+        if not allowed and _is_one_of(path.name, patterns):
             return reason
     if _holds_token(path, secret):
         return "holds what looks like a token or a private key"

@@ -23,6 +23,8 @@ TIMEOUT = 100.0  # seconds without a byte; huggingface_hub's own client waits fo
 
 # huggingface_hub 1 speaks through httpx, 2 through httpx2: the base of its own error is the error of the one in use.
 HTTPError: type[Exception] = HfHubHTTPError.__mro__[1]
+# What a request fails with: hf_xet, which sends large files, has Python's own ConnectionError, TimeoutError and others
+FAILURES = (HTTPError, OSError, RuntimeError, json.JSONDecodeError)
 
 
 @contextmanager
@@ -53,10 +55,10 @@ def with_retries(
         get_session().timeout = TIMEOUT  # a client that was replaced after a failure is without
         try:
             return call()
-        except (HTTPError, OfflineModeIsEnabled, RuntimeError, json.JSONDecodeError) as error:
+        except FAILURES as error:
             delay = next(delays, None)
             if delay is None or not _is_transient(error):
-                raise OSError(f"{scrub(_explain(error, repo_id), secret)} ({note})") from None
+                raise OSError(f"{explain(error, repo_id, secret)} ({note})") from None
             asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
         time.sleep(max(delay, min(float(asked), 300.0) if asked.isdigit() else 0.0))
 
@@ -71,17 +73,25 @@ def _is_transient(error: BaseException) -> bool:
     error = _cause(error)
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code == 429 or error.response.status_code >= 500
-    return isinstance(error, (HTTPError, json.JSONDecodeError))  # a proxy's error page is no JSON
+    return _is_of_network(error) or isinstance(error, json.JSONDecodeError)  # a proxy's error page is no JSON
+
+
+def _is_of_network(error: BaseException) -> bool:
+    lost = isinstance(error, (HTTPError, ConnectionError, TimeoutError))
+    return lost and not isinstance(error, (HfHubHTTPError, OfflineModeIsEnabled))
+
+
+def explain(error: BaseException, repo_id: str, secret: str | None) -> str:
+    """What went wrong, and what to do about it: one line, without the login's token `secret`."""
+    return scrub(_explain(_cause(error), repo_id), secret)
 
 
 def _explain(error: BaseException, repo_id: str) -> str:
-    """What went wrong, and what to do about it."""
-    error = _cause(error)
     if isinstance(error, OfflineModeIsEnabled):
         return "offline mode is on, so the Hub cannot be reached: unset HF_HUB_OFFLINE and run again"
     if not isinstance(error, HfHubHTTPError):
         said = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, HTTPError):
+        if _is_of_network(error):
             return f"no connection to the Hub at {constants.ENDPOINT} ({said}): check the network"
         return f"the push failed: {said}"
     status = error.response.status_code

@@ -5,6 +5,7 @@ A push that meets a transient failure is done again from the top, and finds what
 answer was lost. One that fails for good leaves the repository's content as it was.
 """
 
+import fnmatch
 import os
 import re
 from contextlib import suppress
@@ -13,19 +14,29 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from huggingface_hub import CommitOperationAdd, HfApi, get_token
-from huggingface_hub.errors import HFValidationError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import validate_repo_id
 from huggingface_hub.utils.sha import git_hash
 
-from .export import Format, export
+from modeling_gpt1.flags import Format
+
+from .export import export
 from .refusals import readable_size, refuse, refuse_size, scrub
-from .retry import HTTPError, timeout, with_retries
+from .retry import FAILURES, explain, timeout, with_retries
 from .space import write_space
 
 
 # What git takes for the name of a branch or a tag, but for names of rare endings
 REF = re.compile(r"(?!.*\.\.)[^\s~^:?*\[\\]+")
+# What is read beside a model's other files, or in their place: of an earlier model, it would be read with this one
+READ = (
+    *("model.safetensors*", "model-*-of-*.safetensors", "pytorch_model.bin*", "pytorch_model-*-of-*.bin"),
+    *("tf_model.h5", "flax_model.msgpack", "adapter_config.json", "adapter_model.*", "generation_config.json"),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "chat_template.json"),
+    "additional_chat_templates/*",
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class Change:
 
     path: str
     size: int
-    action: Literal["add", "update", "keep"] | None
+    action: Literal["add", "update", "keep", "delete"] | None
 
     def __str__(self) -> str:
         return f"{self.action or '?':<7} {readable_size(self.size):>10}  {self.path}"
@@ -47,7 +58,7 @@ class PushResult:
 
     Attributes:
         url: the repository, the branch or the pull request.
-        changes: every file.
+        changes: every file, and those of an earlier model that would be read with this one.
         commit: the commit that holds the files; None after a dry run.
         committed: whether this push made it.
         notes: what else there is to say, one line each.
@@ -80,10 +91,14 @@ def push(
     """
     Exports a model's directory and puts it on the Hub in one commit; repeated with nothing changed, in none.
 
+    Other files that are there stay, but for weights and settings of an earlier model, which would be loaded with this
+    one's: the same commit deletes them.
+
     Args:
         directory: what `save_pretrained`, `Trainer` or `gpt1 finetune` has written.
         repo_id: `user/name`; created if it is not there. A name alone is in the login's own namespace.
-        private: whether a repository that is created is private; the Hub's default if None.
+        private: whether a repository that is created is private; the Hub's default if None. One that is there and
+            public is not made private, but refused.
         revision: the branch to commit to, made from `main` if it is not there; `main` if None.
         create_pr: open a pull request with the commit instead; an open one with the same files is taken for it.
         tag: a tag for the commit.
@@ -95,8 +110,8 @@ def push(
         token: the login; by default the saved one, or HF_TOKEN.
 
     Raises:
-        ValueError: files that must not be published, an export that does not load or answers differently, or
-            arguments that do not go together. Nothing was sent.
+        ValueError: files that must not be published, an export that does not load or answers differently, arguments
+            that do not go together, or `private` for what is public. Nothing was sent.
         OSError: no checkpoint; no login; no network; the Hub refused or kept failing. What the repository held before
             is unchanged, unless the message says that only the tag is missing.
     """
@@ -127,27 +142,41 @@ def push(
         refuse_size({name: path.stat().st_size for name, path in files.items()}, max_size)
         app = write_space(directory, exported, repo_id, Path(temporary, "space")) if space else {}
         message = commit_message or f"Upload {repo_id.partition('/')[2]}"
-        upload = _Upload(api, repo_id, "model", files, revision)
-        result = upload.preview() if dry_run else upload.push(message, private, create_pr, tag)
-        if space:
-            upload = _Upload(api, repo_id, "space", app)
-            result.space = upload.preview() if dry_run else upload.push(message, private)
-            if private:
-                result.space.notes.append("the model is private: give the Space a secret HF_TOKEN that may read it")
+        upload = _Upload(api, repo_id, "model", files, revision, private)
+        page = _Upload(api, repo_id, "space", app, private=private)
+        if dry_run:
+            result = upload.preview()
+            result.space = page.preview() if space else None
+        else:
+            for each in (upload, page) if space else (upload,):
+                with_retries(each.refuse_public, repo_id, secret)
+            result = upload.push(message, create_pr, tag)
+            result.space = page.push(message) if space else None
+        if result.space is not None and private:
+            result.space.notes.append("the model is private: give the Space a secret HF_TOKEN that may read it")
         return result
 
 
 class _Upload:
     """The files that a branch of a repository is to have."""
 
-    def __init__(self, api: HfApi, repo_id: str, repo_type: str, files: dict[str, Path], branch: str | None = None):
-        self.api, self.repo_id, self.branch = api, repo_id, branch or "main"
+    def __init__(
+        self,
+        api: HfApi,
+        repo_id: str,
+        repo_type: str,
+        files: dict[str, Path],
+        branch: str | None = None,
+        private: bool | None = None,
+    ):
+        self.api, self.repo_id, self.branch, self.private = api, repo_id, branch or "main", private
         self.secret = api.token if isinstance(api.token, str) else None
         self.where: dict[str, Any] = {"repo_id": repo_id, "repo_type": repo_type}
         self.url = f"{api.endpoint}/{'spaces/' if repo_type == 'space' else ''}{repo_id}"
         self.paths = files
         self.files = {name: CommitOperationAdd(name, path) for name, path in sorted(files.items())}
         self.heads: dict[str, str] = {}  # the commit of each branch and pull request
+        self.read = READ if repo_type == "model" else ()
         self.parent: str | None = None  # the branch's commit before this push
         self.made_branch = self.sent = False  # by an attempt whose answer may have been lost
 
@@ -155,23 +184,30 @@ class _Upload:
         """What [`push`] would do."""
         result = PushResult(self.url, self._changes(None))
         try:
+            self.refuse_public()
             result.changes = self._compare(None).changes
             if self.branch not in self.heads:
                 result.notes.append(f"would make the branch {self.branch}")
         except RepositoryNotFoundError:
             result.notes.append(f"would create {self.repo_id}, or it is not to be seen with this login")
-        except (HTTPError, OfflineModeIsEnabled):
-            result.notes.append("the Hub was not reached: what would change is not known")
+        except FAILURES as error:
+            result.notes.append(f"what would change is not known: {explain(error, self.repo_id, self.secret)}")
             result.changes = [replace(change, action=None) for change in result.changes]
         return result
 
-    def push(self, message: str, private: bool | None, create_pr: bool = False, tag: str | None = None) -> PushResult:
+    def refuse_public(self) -> None:
+        """Raises `ValueError` for a repository that is to be private, and that everybody sees."""
+        with suppress(RepositoryNotFoundError):
+            if self.private and not self.api.repo_info(**self.where).private:
+                raise ValueError(f"{self.url} is public: make it private in its settings, or push without private")
+
+    def push(self, message: str, create_pr: bool = False, tag: str | None = None) -> PushResult:
         """Creates the repository, the branch, the commit and the tag, as far as they are not there."""
         try:
-            result = with_retries(lambda: self._commit(message, private, create_pr, tag), self.repo_id, self.secret)
+            result = with_retries(lambda: self._commit(message, create_pr, tag), self.repo_id, self.secret)
         except BaseException:
             if self.made_branch:
-                with suppress(HTTPError):
+                with suppress(*FAILURES):
                     self.api.delete_branch(**self.where, branch=self.branch)
             raise
         if tag is not None:
@@ -180,11 +216,15 @@ class _Upload:
             with_retries(lambda: self.api.create_tag(**new_tag), self.repo_id, self.secret, note)
         return result
 
-    def _commit(self, message: str, private: bool | None, create_pr: bool, tag: str | None) -> PushResult:
+    def _commit(self, message: str, create_pr: bool, tag: str | None) -> PushResult:
         sdk: dict[str, Any] = {"space_sdk": "gradio"} if self.where["repo_type"] == "space" else {}
-        self.api.create_repo(**self.where, **sdk, private=private, exist_ok=True)
+        self.api.create_repo(**self.where, **sdk, private=self.private, exist_ok=True)
         result = self._compare(tag)
-        changed = [self.files[change.path] for change in result.changes if change.action != "keep"]
+        changed = [
+            CommitOperationDelete(change.path) if change.action == "delete" else self.files[change.path]
+            for change in result.changes
+            if change.action != "keep"
+        ]
         if create_pr and changed and (number := self._pull_request(message)):
             result.commit, result.url = self.heads[f"refs/pr/{number}"], f"{self.url}/discussions/{number}"
             result.notes.append("this pull request has the same files already")
@@ -223,12 +263,19 @@ class _Upload:
 
     def _changes(self, revision: str | None) -> list[Change]:
         """Each file against what a revision has; None is a repository without a commit."""
-        names = list(self.files)
-        found = self.api.get_paths_info(**self.where, paths=names, revision=revision) if revision else []
-        there = {info.path: info for info in found}
-        return [Change(name, self.files[name].upload_info.size, self._action(name, there)) for name in names]
+        tree = self.api.list_repo_tree(**self.where, recursive=True, revision=revision) if revision else []
+        there = {info.path: info for info in tree if isinstance(info, RepoFile)}
+        stale = [info for name, info in there.items() if name not in self.files and self._is_read(name)]
+        return [
+            *(Change(name, file.upload_info.size, self._action(name, there)) for name, file in self.files.items()),
+            *(Change(info.path, info.size, "delete") for info in stale),
+        ]
 
-    def _action(self, name: str, there: dict[str, Any]) -> Literal["add", "update", "keep"]:
+    def _is_read(self, name: str) -> bool:
+        """Whether a file has a part in how the model is loaded."""
+        return any(fnmatch.fnmatchcase(name, each) and name.count("/") == each.count("/") for each in self.read)
+
+    def _action(self, name: str, there: dict[str, RepoFile]) -> Literal["add", "update", "keep"]:
         if name not in there:
             return "add"
         file, info = self.files[name], there[name]

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from . import __version__, load
 from .arguments import CommandParser, answer_early, parse_dataclasses
-from .flags import checkpoint
+from .flags import Format, checkpoint
 
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _convert(arguments: Sequence[str]) -> None:
         "source", metavar="SOURCE", help="the folder of OpenAI's release, or an openai-gpt or gpt1 checkpoint"
     )
     parser.add_argument("output_dir", metavar="DIR", help="where the checkpoint is written: a new or empty directory")
-    parser.add_argument("--to", choices=("gpt1", "openai-gpt"), default="gpt1", help="the format (default: gpt1)")
+    parser.add_argument("--to", choices=get_args(Format), default="gpt1", help="the format (default: gpt1)")
     parser.add_argument("--seed", type=int, default=42, help="of the special tokens' new embeddings (default: 42)")
     args = parser.parse_args(arguments)
     from .convert import convert
@@ -194,21 +194,26 @@ def _convert(arguments: Sequence[str]) -> None:
 
 def _push(arguments: Sequence[str]) -> None:
     parser = _parser("push", "Put a model on the Hub: checked, in one commit.")
-    parser.add_argument("directory", metavar="DIR", help="What finetune, Trainer or save_pretrained has written.")
-    parser.add_argument("repo_id", metavar="REPO_ID", help="USER/NAME; created if it is not there.")
-    parser.add_argument("--private", action="store_true", default=None, help="Create a private repository.")
-    parser.add_argument("--revision", help="The branch to commit to; made from main if it is not there.")
-    parser.add_argument("--create_pr", action="store_true", help="Open a pull request with the commit.")
-    parser.add_argument("--tag", help="A tag for the commit.")
-    parser.add_argument("--commit_message", help="The title of the commit, and of the pull request.")
-    parser.add_argument("--dry_run", action="store_true", help="List every file, and what would change; send nothing.")
-    parser.add_argument("--space", action="store_true", help="Also make a Space: the page of gpt1 demo.")
-    parser.add_argument("--max_size", default="5GB", help="Refuse to send more than this.")
+    parser.add_argument("directory", metavar="DIR", help="what finetune, Trainer or save_pretrained has written")
+    parser.add_argument("repo_id", metavar="REPO_ID", help="USER/NAME; created if it is not there")
+    parser.add_argument(
+        "--private",
+        action="store_true",
+        default=None,
+        help="create a private repository; refuse one that is public",
+    )
+    parser.add_argument("--revision", help="the branch to commit to; made from main if it is not there")
+    parser.add_argument("--create_pr", action="store_true", help="open a pull request with the commit")
+    parser.add_argument("--tag", help="a tag for the commit")
+    parser.add_argument("--commit_message", help="the title of the commit, and of the pull request")
+    parser.add_argument("--dry_run", action="store_true", help="list every file, and what would change; send nothing")
+    parser.add_argument("--space", action="store_true", help="also make a Space: the page of gpt1 demo")
+    parser.add_argument("--max_size", default="5GB", help="refuse to send more than this (default: 5GB)")
     parser.add_argument(
         "--format",
-        choices=("gpt1", "openai-gpt"),
+        choices=get_args(Format),
         default="gpt1",
-        help="With the model's code, or as transformers loads it without any (default: gpt1).",
+        help="with the model's code, or as transformers loads it without any (default: gpt1)",
     )
     args = parser.parse_args(arguments)
     from hub_upload import push

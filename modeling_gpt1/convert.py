@@ -15,7 +15,7 @@ References:
 import json
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from tokenization.write_aside import new_folder
 
 from . import modeling_gpt1
 from .configuration_gpt1 import SPECIAL_IDS, GPT1Config
-from .flags import checkpoint
+from .flags import Format, checkpoint
 from .generation_gpt1 import GPT1GenerationMixin
 from .loading import (
     check_finite,
@@ -56,7 +56,6 @@ from .openai_gpt import (
 )
 
 
-Format = Literal["gpt1", "openai-gpt"]
 Model = TypeVar("Model", bound=PreTrainedModel)
 
 # OpenAI's release: one flat array in ten files; its shapes; its vocabulary.

@@ -1,9 +1,11 @@
 """What is right and wrong about the values of flags; needs neither torch nor transformers."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
+# Of a checkpoint: with this package's code, or as transformers loads it without any
+Format = Literal["gpt1", "openai-gpt"]
 # The packaged checkpoint's directory, for any `from_pretrained`: 8 layers, 384 wide, pre-trained on 411 books.
 GPT1_MINI = str(Path(__file__).with_name("checkpoints") / "gpt1-mini")
 

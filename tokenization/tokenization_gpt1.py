@@ -37,7 +37,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
 
     Everything it does is in `tokenizer.json`, and it is saved as a `PreTrainedTokenizerFast`: where this package is
     not installed, `AutoTokenizer.from_pretrained` loads it without remote code, and gives the same ids, in the format
-    that was saved (`task_format` is an argument of this class alone).
+    that was saved. This class alone has the argument `task_format`, and takes a pair whose second text is empty for a
+    pair outside of a batch too.
 
     A text is encoded with no special token, as pre-training wants it, unless `task_format` asks for them. Special
     tokens that occur in the text itself (`"_classify_"`) are read as such, as everywhere in transformers; pass
@@ -101,10 +102,12 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         kwargs.setdefault("clean_up_tokenization_spaces", False)  # the decoder has seen to it
         self._add_special_tokens(kwargs)
         super().__init__(**kwargs)
+        self.init_kwargs.pop("added_tokens_decoder", None)  # a vocabulary learned anew numbers them anew
         self._space_added_tokens()
         self._tokenizer.model._resize_cache(CACHED_WORDS)
-        if task_format is not None or self._tokenizer.post_processor is None:
-            self.task_format = bool(task_format)
+        # Made anew in any case: where a file has no template, transformers has made one that gives the second text
+        # another type, and where it has one, other special tokens may have been asked for
+        self.task_format = self.task_format if task_format is None else task_format
 
     def _add_special_tokens(self, kwargs: dict[str, Any]) -> None:
         """The tokens that a checkpoint brings along, under the numbers it has for them, then those it lacks."""
@@ -167,7 +170,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         """As in transformers, but that the special tokens follow the vocabulary, where a [`GPT1Config`] has them."""
         learned = super().train_new_from_iterator(*args, **kwargs)
         state = json.loads(learned._tokenizer.to_str())
-        last = [learned.bos_token, learned.sep_token, learned.cls_token, learned.pad_token]
+        named = (learned.bos_token, learned.sep_token, learned.cls_token, learned.pad_token)
+        last = dict.fromkeys(token for token in named if token is not None)  # one token may be two of them
         vocab = state["model"]["vocab"]
         ordered = [*(token for token in sorted(vocab, key=vocab.__getitem__) if token not in last), *last]
         state["model"]["vocab"] = vocab = {token: number for number, token in enumerate(ordered)}
@@ -195,7 +199,12 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
     def _encode_plus(  # type: ignore[override]  # transformers passes all but the texts by name
         self, text: Any, text_pair: Any = None, **kwargs: Any
     ) -> BatchEncoding:
-        """Lone surrogates, which UTF-8 cannot hold, are read as ftfy reads them; what is no text is refused."""
+        """
+        Lone surrogates, which UTF-8 cannot hold, are read as ftfy reads them; what is no text is refused. An empty
+        second text is one, as it is in a batch.
+        """
+        if isinstance(text_pair, str) and not text_pair:
+            text_pair = _Empty()
         encode = self._encode_batch if self._is_plain_batch(text, text_pair, kwargs) else super()._encode_plus
         try:
             return encode(text, text_pair, **kwargs)
@@ -204,13 +213,14 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
             repaired_pair = None if text_pair is None else _join_surrogates(text_pair)
             if (repaired, repaired_pair) == (text, text_pair):
                 raise
-            return encode(repaired, repaired_pair, **kwargs)
+            return self._encode_plus(repaired, repaired_pair, **kwargs)
 
     def _is_plain_batch(self, text: Any, text_pair: Any, kwargs: dict[str, Any]) -> bool:
         """Whether texts or pairs of them come in lists, and nothing is asked for that only an `Encoding` has."""
         lists = (text,) if text_pair is None else (text, text_pair)
         return (
-            all(isinstance(batch, (list, tuple)) and batch and isinstance(batch[0], str) for batch in lists)
+            "padding_strategy" in kwargs  # not where `tokenize` calls
+            and all(isinstance(batch, (list, tuple)) and batch and isinstance(batch[0], str) for batch in lists)
             and len(lists[0]) == len(lists[-1])
             and (kwargs.get("padding_side") or self.padding_side) in ("left", "right")
             and not any(
@@ -319,6 +329,13 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
         _write_json(config_file, config, indent=2, sort_keys=True)
         return files
+
+
+class _Empty(str):
+    """An empty text that is true: transformers takes a second text that is not for none."""
+
+    def __bool__(self) -> bool:
+        return True
 
 
 class LazyBatch(BatchEncoding):

@@ -18,7 +18,7 @@ from ..flags import check_flags
 from ..losses_gpt1 import GPT1ModelOutput
 from ..modeling_gpt1 import GPT1TaskModel
 from .findings import Findings
-from .fine_tuned import Measured, Variant, VariantArguments, measure
+from .fine_tuned import Measured, Variant, VariantArguments, measure, units
 from .transfer import keep
 
 
@@ -125,7 +125,7 @@ def _draw(findings: Findings, variants: list[str], measured: dict[str, Measured]
             spread = list(zip(*(each.range(variant) for each in measured.values()), strict=True))
             axes.bar(places, middle, width, yerr=spread, label=variant)
         axes.set_xticks(range(len(measured)), [f"{task}\n{each.metric}" for task, each in measured.items()])
-        axes.set(ylabel="in percent")
+        axes.set(ylabel=units(measured))
         axes.grid(axis="y", alpha=0.3)
         axes.set_axisbelow(True)
         figure.legend(loc="outside upper center", ncols=2)

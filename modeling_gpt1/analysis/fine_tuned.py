@@ -5,6 +5,8 @@ validation data: what `transfer` and `ablation` share. A call measures one task;
 """
 
 import copy
+import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -89,23 +91,31 @@ class Measured:
     metric: str
     values: dict[str, list[float]]
 
+    @property
+    def unit(self) -> str:
+        return "loss" if self.metric == "loss" else "in percent"
+
+    def in_unit(self, variant: str) -> list[float]:
+        """A variant's figures; NaN where it was not measured."""
+        scale = 1 if self.metric == "loss" else 100
+        return [scale * value for value in self.values.get(variant, [float("nan")])]
+
     def median(self, variant: str) -> float:
-        """In percent; NaN where the variant was not measured."""
-        return 100 * median(self.values.get(variant, [float("nan")]))
+        """In [`unit`]; NaN where the variant was not measured."""
+        return median(self.in_unit(variant))
 
     def range(self, variant: str) -> tuple[float, float]:
-        """How far the lowest and the highest figure are from the median, in percent."""
-        values = [100 * value for value in self.values.get(variant, [float("nan")])]
+        """How far the lowest and the highest figure are from the median."""
+        values = self.in_unit(variant)
         return median(values) - min(values), max(values) - median(values)
 
     def cell(self, variant: str) -> str:
         """For a table."""
         if variant not in self.values:
             return "-"
-        below, above = self.range(variant)
-        middle = self.median(variant)
-        spread = f" ({middle - below:.1f} to {middle + above:.1f})" if len(self.values[variant]) > 1 else ""
-        return f"{middle:.1f}{spread}"
+        values, digits = self.in_unit(variant), 3 if self.metric == "loss" else 1
+        spread = f" ({min(values):.{digits}f} to {max(values):.{digits}f})" if len(values) > 1 else ""
+        return f"{median(values):.{digits}f}{spread}"
 
 
 def measure(args: VariantArguments, name: str, variants: dict[str, Variant]) -> tuple[Findings, dict[str, Measured]]:
@@ -132,15 +142,23 @@ def measure(args: VariantArguments, name: str, variants: dict[str, Variant]) -> 
             raise ValueError(
                 f"{args.output_dir} holds figures of another checkpoint, {model}, on {task}: choose another one"
             )
+    # What was interrupted under other settings is not gone on with: there may be no figure yet that tells them
+    settings = hashlib.sha256(json.dumps(findings.settings, sort_keys=True).encode()).hexdigest()[:8]
     for seed in range(args.seed, args.seed + args.seeds):
         for variant, prepare in variants.items():
             run = copy.copy(args)
             run.seed = seed
-            run.output_dir = str(Path(args.output_dir, f"{name}-{args.task}-{variant}-{seed}".replace(" ", "-")))
+            folder = f"{name}-{args.task}-{variant}-{seed}-{settings}".replace(" ", "-")
+            run.output_dir = str(Path(args.output_dir, folder))
             begun: Any = Path(run.output_dir).is_dir() or None
             run.resume_from_checkpoint = begun  # where it was interrupted
             findings.of(f"{variant}, seed {seed}", partial(_figure, run, prepare))
     return findings, {task: _by_variant(each["found"]) for task, each in findings.of_tasks().items()}
+
+
+def units(measured: dict[str, Measured]) -> str:
+    """What an axis with the figures of several tasks shows."""
+    return ", ".join(dict.fromkeys(each.unit for each in measured.values()))
 
 
 def _figure(run: VariantArguments, prepare: Variant) -> dict[str, Any]:

@@ -50,7 +50,8 @@ class Arguments:
 
 def analyze(args: Arguments) -> str:
     """
-    Measures each of the models that `output_dir` has no figures of yet, and writes JSON, table and picture.
+    Measures each of the models that `output_dir` has no figures of yet, and writes JSON, table and picture, with those
+    of earlier calls.
 
     Returns:
         `str`: the table, in Markdown.
@@ -61,8 +62,9 @@ def analyze(args: Arguments) -> str:
     """
     how = {name: getattr(args, name) for name in ("length", "sequences", "seed")}
     findings = Findings(args.output_dir, "induction", how)
-    measured = {name: findings.of(name, partial(_measure, name, args)) for name in args.model}
-    findings.picture(lambda figure: _draw(figure, measured))
+    for name in args.model:
+        findings.of(name, partial(_measure, name, args))
+    findings.picture(lambda figure: _draw(figure, findings.found))
     return findings.table(
         ("model", "first time, nats", "second time, nats", "best head's score", "a head's that looks at all alike"),
         (
@@ -73,7 +75,7 @@ def analyze(args: Arguments) -> str:
                 f"{max(map(max, found['scores'])):.3f}",
                 f"{found['uniform_score']:.3f}",
             )
-            for name, found in measured.items()
+            for name, found in findings.found.items()
         ),
     )
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..loading import load_config
 from ..modeling_gpt1 import GPT1Model, GPT1TaskModel
 from .findings import Findings
-from .fine_tuned import Measured, Variant, VariantArguments, measure
+from .fine_tuned import Measured, Variant, VariantArguments, measure, units
 
 
 EXAMPLE = "--task sst2 --train_file train.csv --validation_file validation.csv"
@@ -83,7 +83,7 @@ def _draw(findings: Findings, names: list[str], measured: dict[str, Measured]) -
             spread = list(zip(*(each.range(name) for name in names), strict=True))
             axes.errorbar(range(len(names)), middle, spread, marker="o", label=f"{task}, {each.metric}")
         axes.set_xticks(range(len(names)), names)
-        axes.set(xlabel="layers transferred", ylabel="in percent")
+        axes.set(xlabel="layers transferred", ylabel=units(measured))
         axes.grid(alpha=0.3)
         axes.legend()
 

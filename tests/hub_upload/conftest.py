@@ -1,7 +1,7 @@
 """
 A local server that speaks the Hub's HTTP interface, in memory, and fails where it is told to; models to push to it.
 
-It knows what `huggingface_hub` and transformers ask for: create, refs, paths-info, tree, preupload, LFS batch, upload
+It knows what `huggingface_hub` and transformers ask for: create, refs, tree, preupload, LFS batch, upload
 and verification, branches, tags, commits, pull requests, discussions, card validation, and resolve with ETags.
 """
 
@@ -102,7 +102,6 @@ ROUTES = [
     ("create", "POST", r"/api/repos/create"),
     ("validate-yaml", "POST", r"/api/validate-yaml"),
     ("refs", "GET", r"/api/(?P<type>models|spaces)/(?P<id>[^/]+/[^/]+)/refs"),
-    ("paths-info", "POST", r"/api/(?P<type>models|spaces)/(?P<id>[^/]+/[^/]+)/paths-info/(?P<rev>[^/]+)"),
     ("tree", "GET", r"/api/(?P<type>models|spaces)/(?P<id>[^/]+/[^/]+)/tree/(?P<rev>[^/]+)(?P<path>/.*)?"),
     ("preupload", "POST", r"/api/(?P<type>models|spaces)/(?P<id>[^/]+/[^/]+)/preupload/(?P<rev>[^/]+)"),
     ("commit", "POST", r"/api/(?P<type>models|spaces)/(?P<id>[^/]+/[^/]+)/commit/(?P<rev>[^/]+)"),
@@ -117,7 +116,7 @@ ROUTES = [
     ("head", "HEAD", r"/((?P<type>spaces)/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<path>.+)"),
     ("resolve", "GET", r"/((?P<type>spaces)/)?(?P<id>[^/]+/[^/]+)/resolve/(?P<rev>[^/]+)/(?P<path>.+)"),
 ]
-READ_ONLY = ("refs", "paths-info", "tree", "info", "discussions", "head", "resolve", "validate-yaml", "upload")
+READ_ONLY = ("refs", "tree", "info", "discussions", "head", "resolve", "validate-yaml", "upload")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -245,11 +244,6 @@ class Handler(BaseHTTPRequestHandler):
         if large:
             answer["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 130}
         return answer
-
-    def paths_info(self, groups, body, repo, sha, query):
-        paths = parse_qs(body.decode())["paths"]
-        tree = repo.commits[sha]
-        return 200, [self.describe(path, *tree[path]) for path in paths if path in tree]
 
     def tree(self, groups, body, repo, sha, query):
         folder = unquote(groups["path"] or "").strip("/")

@@ -9,6 +9,7 @@ from html import unescape
 import numpy as np
 import pytest
 import torch
+from transformers.modeling_outputs import MaskedLMOutput
 
 from modeling_gpt1 import (
     GPT1DoubleHeadsModel,
@@ -163,6 +164,16 @@ def test_a_mask_is_filled_by_the_likeliest(make_app):
     best = app.model(ids).logits[0, ids[0].tolist().index(app.tokenizer.mask_token_id)].argmax()
     name, share = next(iter(app.fill("A man [MASK] here.").items()))
     assert name == app.tokenizer.convert_ids_to_tokens(best.item()).removesuffix("</w>") and 0 < share < 1
+
+
+def test_what_looks_alike_is_one_answer(make_app, monkeypatch):
+    app = make_app(GPT1ForMaskedLM)
+    within, whole = app.tokenizer.convert_tokens_to_ids(["man", "man</w>"])
+    ids = rows(app, "A [MASK] here.")
+    logits = torch.zeros(1, ids.shape[1], len(app.tokenizer))
+    logits[..., within], logits[..., whole] = 20, 19
+    monkeypatch.setattr(app.model, "forward", lambda *_, **__: MaskedLMOutput(logits=logits))
+    assert app.fill("A [MASK] here.")["man"] == pytest.approx(1, abs=1e-3)
 
 
 def test_the_pictures_show_the_attentions_of_the_layer(make_app):

@@ -5,6 +5,7 @@ import os
 import pytest
 
 from hub_upload.refusals import refuse, refuse_size, scrub, size_in_bytes
+from modeling_gpt1 import GPT1_MINI
 
 
 @pytest.fixture
@@ -45,6 +46,22 @@ def test_files_that_are_refused_by_name(folder, name, reason):
     with pytest.raises(ValueError, match="nothing was sent") as refused:
         refuse(folder)
     assert f"{name} ({reason})" in str(refused.value)
+
+
+def test_data_that_the_card_links_to_is_let_through(folder):
+    for name in ("sources.tsv", "train.csv", "weights.bin"):
+        (folder / name).write_text("content")
+    (folder / "README.md").write_text("[sources](./sources.tsv), [weights](weights.bin), `--train_file train.csv`\n")
+    with pytest.raises(ValueError, match=r"train\.csv \(a data file\), weights\.bin \(a pickle\);") as refused:
+        refuse(folder)
+    assert "sources.tsv" not in str(refused.value)
+    (folder / "train.csv").unlink()
+    (folder / "weights.bin").unlink()
+    refuse(folder)
+    (folder / "sources.tsv").write_text("hf_" + "a1B2" * 9)
+    with pytest.raises(ValueError, match=r"sources\.tsv \(holds what looks like a token"):
+        refuse(folder)
+    refuse(GPT1_MINI)  # with the list of its books
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ import gradio
 
 folder, pages = pathlib.Path(tempfile.mkdtemp()), []
 for name, text in {files!r}.items():
-    (folder / name).write_text(text)
+    (folder / name).write_text(text, encoding="utf-8")
 gradio.Blocks.launch = lambda blocks, **_: pages.append(blocks)
 runpy.run_path(str(folder / "app.py"), run_name="__main__")
 (page,) = pages

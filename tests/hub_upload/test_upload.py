@@ -52,7 +52,7 @@ def test_a_push_is_one_commit_and_a_repeated_one_none(hub, folder):
     second = push(folder, "user/model")
     assert not second.committed and second.commit == first.commit
     assert {change.action for change in second.changes} == {"keep"}
-    assert hub.kinds() == ["create", "refs", "paths-info"]
+    assert hub.kinds() == ["create", "refs", "tree"]
 
 
 def test_only_what_changed_is_sent(hub, folder):
@@ -77,7 +77,7 @@ def test_a_name_without_a_user_is_the_logins_own(hub, folder):
 REQUESTS = (
     "create",
     "refs",
-    "paths-info",
+    "tree",
     "preupload",
     "batch",
     "upload",
@@ -210,17 +210,92 @@ def test_a_dry_run_tells_what_would_change_and_sends_nothing(hub, folder, capsys
     output = capsys.readouterr().out
     assert "keep         700 B  model.safetensors" in output
     assert "add           13 B  NOTES.md" in output and "would make the branch next" in output
-    assert len(hub.repo().log) == 2 and set(hub.kinds()) == {"refs", "paths-info"}
+    assert len(hub.repo().log) == 2 and set(hub.kinds()) == {"refs", "tree"}
 
 
 def test_a_dry_run_needs_no_network(hub, folder, monkeypatch):
     push(folder, "user/model")
-    for kind in ("refs", "paths-info"):
+    for kind in ("refs", "tree"):
         hub.fail(kind, "drop", float("inf"))
         result = push(folder, "user/model", dry_run=True)
         assert {change.action for change in result.changes} == {None}
-        assert "not reached" in result.notes[0]
+        assert "what would change is not known: no connection to the Hub" in result.notes[0]
         hub.failures.clear()
+
+
+def test_a_dry_run_says_that_the_login_is_refused(hub, folder):
+    # of an expired token; of any other 401 the Hub's client says that the repository is not there
+    said = b'{"error": "Invalid credentials in Authorization header"}'
+    headers = {"X-Error-Message": "Invalid credentials in Authorization header"}
+    hub.fail("refs", 401, float("inf"), body=said, headers=headers)
+    (note,) = push(folder, "user/model", dry_run=True).notes
+    assert "what would change is not known" in note and "(401): run `hf auth login`" in note
+
+
+LEFT = {
+    **dict.fromkeys(("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "adapter_config.json")),
+    **dict.fromkeys(("model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin")),
+    **dict.fromkeys(("generation_config.json", "additional_chat_templates/short.jinja")),
+}
+
+
+@pytest.mark.parametrize("create_pr", [False, True])
+def test_what_would_be_read_of_an_earlier_model_is_deleted(hub, folder, capsys, create_pr):
+    push(folder, "user/model")
+    repo = hub.repo()
+    stay = {"NOTES.md": (b"mine", False), "older/pytorch_model.bin": (b"another", True), "model_b.safetensors": (b"", True)}
+    left = dict.fromkeys(LEFT, (b"old", False))
+    repo.add("refs/heads/main", repo.commits[repo.find("main")] | left | stay, "an earlier model")
+    assert cli.main(["push", str(folder), "user/model", "--dry_run"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert {line.split()[-1] for line in listed if line.startswith("delete")} == set(LEFT)
+    assert set(repo.files()) > set(LEFT)
+    result = push(folder, "user/model", create_pr=create_pr)
+    assert {change.path for change in result.changes if change.action == "delete"} == set(LEFT)
+    there = repo.files("refs/pr/1" if create_pr else "main")
+    assert set(there) == {".gitattributes", *stay, *(path.name for path in folder.iterdir())}
+    assert not push(folder, "user/model", create_pr=create_pr).committed
+
+
+def test_what_is_public_is_no_place_for_a_private_model(hub, folder, capsys):
+    push(folder, "user/model")
+    edit(folder)
+    for more in ([], ["--dry_run"]):
+        assert cli.main(["push", str(folder), "user/model", "--private", *more]) == 1
+        assert "user/model is public: make it private" in capsys.readouterr().err
+    assert len(hub.repo().log) == 2
+    hub.repo().private = True
+    assert push(folder, "user/model", private=True).committed
+    # a public Space is found before the model is sent
+    (folder / "config.json").write_text('{"architectures": ["GPT1Model"]}')
+    push(folder, "user/model", space=True)
+    edited = len(hub.repo().log)
+    (folder / "NOTES.md").write_text("still more\n")
+    with pytest.raises(ValueError, match="spaces/user/model is public"):
+        push(folder, "user/model", private=True, space=True)
+    assert len(hub.repo().log) == edited
+
+
+@pytest.mark.parametrize("error", [ConnectionError, TimeoutError, PermissionError])
+def test_what_python_itself_calls_a_failure_is_one_too(hub, folder, monkeypatch, error):
+    commit, tries = upload.HfApi.create_commit, []
+
+    def fails(self, *arguments, **keywords):
+        tries.append(None)
+        if len(tries) <= failing:
+            raise error(f"of hf_{'T' * 34}\nand more")
+        return commit(self, *arguments, **keywords)
+
+    monkeypatch.setattr(upload.HfApi, "create_commit", fails)
+    failing = 99
+    with pytest.raises(OSError, match=r"\[token\] and more.*the repository is as before") as failed:
+        push(folder, "user/model")
+    assert "\n" not in str(failed.value)
+    assert len(tries) == (1 if error is PermissionError else 3)
+    if error is not PermissionError:
+        tries.clear()
+        failing = 1
+        assert push(folder, "user/model").committed
 
 
 @pytest.mark.parametrize("status, advice", [(401, "hf auth login"), (403, "use a token that may")])

@@ -4,6 +4,7 @@ import json
 import math
 import re
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from modeling_gpt1 import (
     GPT1ForSimilarity,
 )
 from modeling_gpt1.analysis import ANALYSES, ablation, attention, fine_tuned, transfer, zero_shot
+from modeling_gpt1.analysis.findings import Findings
 from modeling_gpt1.cli import main
 from tokenization import GPT1Tokenizer
 
@@ -172,7 +174,8 @@ def test_every_ablation_is_fine_tuned_and_nothing_twice(fine_tune, tmp_path, cap
     assert (tmp_path / "out/ablation.md").read_text() == table
 
 
-def test_an_interrupted_variant_is_resumed(fine_tune, tmp_path, monkeypatch):
+@pytest.mark.parametrize("other_settings", [[], ["--learning_rate", "1e-3"]])
+def test_an_interrupted_variant_is_resumed_with_the_same_settings(fine_tune, tmp_path, monkeypatch, other_settings):
     real, resumed = fine_tuned.finetune, []
 
     def stop_once(task_args, training_args, prepare):
@@ -188,9 +191,11 @@ def test_an_interrupted_variant_is_resumed(fine_tune, tmp_path, monkeypatch):
     assert fine_tune("transfer", "--transferred", "2") == 130
     assert not list((tmp_path / "out").glob("*.json"))
     monkeypatch.setattr(fine_tuned, "finetune", go_on)
-    assert fine_tune("transfer", "--transferred", "2") == 0
-    assert resumed == [True]
-    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".json", ".md", ".png"}
+    assert fine_tune("transfer", "--transferred", "2", *other_settings) == 0
+    assert resumed == [not other_settings]
+    left = list((tmp_path / "out").iterdir())
+    assert {path.suffix for path in left if path.is_file()} == {".json", ".md", ".png"}
+    assert any(path.is_dir() for path in left) == bool(other_settings)
 
 
 def test_seeds_and_tasks_stand_side_by_side(fine_tune, runs, tmp_path):
@@ -207,6 +212,18 @@ def test_seeds_and_tasks_stand_side_by_side(fine_tune, runs, tmp_path):
         "| embeddings | 90.0 | - |",
         "| 1 | - | 70.0 (60.0 to 80.0) |",
     ]
+
+
+def test_a_loss_is_not_in_percent(fine_tune, tmp_path, monkeypatch):
+    monkeypatch.setattr(fine_tuned, "_figure", lambda run, prepare: {"metric": "loss", "value": run.seed / 100})
+    monkeypatch.setattr(Findings, "picture", lambda _, draw: draw(figure))
+    for analysis in ("transfer", "ablation"):
+        figure = MagicMock()
+        flags = ["--metric_for_best_model", "loss", "--seeds", "2", "--output_dir", str(tmp_path / analysis)]
+        assert fine_tune(analysis, *flags) == 0
+        assert "| sst2, loss |" in (table := (tmp_path / analysis / f"{analysis}.md").read_text())
+        assert table.splitlines()[-1].endswith("| 0.425 (0.420 to 0.430) |")
+        assert figure.subplots().set.call_args.kwargs["ylabel"] == "loss"
 
 
 def test_figures_of_other_settings_or_checkpoints_do_not_mix(fine_tune, runs, language_model, tmp_path, capfd):

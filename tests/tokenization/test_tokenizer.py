@@ -70,6 +70,37 @@ def test_the_tasks_format_has_the_special_tokens_of_now():
     assert tokenizer("a").input_ids[-1] == tokenizer.cls_token_id
 
 
+def test_the_tasks_format_of_a_file_has_the_special_tokens_of_now(tmp_path):
+    GPT1Tokenizer(task_format=True).save_pretrained(tmp_path)
+    loaded = GPT1Tokenizer.from_pretrained(tmp_path, cls_token="<x>")
+    assert tokens(loaded, "a", "b") == [START, "a</w>", DELIMITER, "b</w>", "<x>"]
+
+
+def test_a_plain_pair_is_one_text_to_every_way_of_making_a_tokenizer(tmp_path):
+    (tmp_path / "vocab.json").write_text('{"<unk>": 0, "a": 1, "a</w>": 2}')
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    sources = {"vocab_file": str(tmp_path / "vocab.json"), "merges_file": str(tmp_path / "merges.txt")}
+    made = GPT1Tokenizer(**sources), GPT1Tokenizer.from_openai(*sources.values()), GPT1Tokenizer()
+    for each in (*made, GPT1Tokenizer.from_pretrained(tmp_path)):
+        assert each("a", "a", return_token_type_ids=True)["token_type_ids"] == [0, 0]
+
+
+@pytest.mark.parametrize("pair", [("A", ""), ("", ""), ("\ud83d\ude00 a", "")])
+def test_an_empty_second_text_is_one_in_a_batch_and_by_itself(tokenizer, pair):
+    tasks = GPT1Tokenizer(task_format=True)
+    first, second = pair
+    (expected,) = tasks([first], [second]).input_ids
+    assert expected[-2:] == [tasks.sep_token_id, tasks.cls_token_id]
+    assert tasks(*pair).input_ids == tasks(*pair, return_offsets_mapping=True).input_ids == expected
+    assert tasks(*pair, return_tensors="pt").input_ids.tolist() == [expected]
+    assert tasks.encode(*pair) == expected and tasks.encode(first) == [*expected[:-2], expected[-1]]
+    assert tokenizer(*pair).input_ids == tokenizer(first).input_ids
+
+
+def test_tokenize_takes_what_it_takes_in_transformers(tokenizer):
+    assert tokenizer.tokenize("a b") == tokenizer.tokenize(["a b", "c"]) == ["a</w>", "b</w>"]
+
+
 @pytest.mark.parametrize(
     "strategy, texts, lengths",
     [
@@ -123,6 +154,22 @@ def test_a_vocabulary_that_transformers_learns_has_the_special_tokens_last(tmp_p
     learned.save_pretrained(tmp_path)
     for each in (learned, GPT1Tokenizer.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)):
         assert each("The cat", "<user> dog")["input_ids"] == expected
+
+
+def test_what_was_loaded_is_learned_anew(tokenizer, tmp_path):
+    tokenizer.save_pretrained(tmp_path)
+    loaded = GPT1Tokenizer.from_pretrained(tmp_path)
+    learned = loaded.train_new_from_iterator(["The cat sat on the mat."] * 9, 60)
+    assert learned.cls_token_id == len(learned) - 2 and learned.pad_token_id == len(learned) - 1
+
+
+@pytest.mark.parametrize("pad_token", [EXTRACT, None])
+def test_a_special_token_of_two_names_is_learned_once(pad_token):
+    tokenizer = GPT1Tokenizer(task_format=True, pad_token=pad_token)
+    learned = tokenizer.train_new_from_iterator(["The cat sat on the mat."] * 9, 60)
+    assert learned.pad_token == pad_token and "null" not in learned.get_vocab()
+    assert sorted(learned.get_vocab().values()) == list(range(len(learned)))
+    assert max(learned("the cat").input_ids) < len(learned)
 
 
 def test_what_is_saved(tokenizer, tmp_path):
