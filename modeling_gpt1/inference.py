@@ -161,9 +161,10 @@ class Predictor:
         if not isinstance(model, GPT1TaskModel):
             raise ValueError(f"{path} holds {type(model).__name__}, which has no task head: fine-tune it first")
         self.model = optimize_for_inference(model.to(device_for(dtype)), dtype)
-        self.config = model.config
+        self.config = config = model.config
         self.batch_size = batch_size
         self.multiple_choice = isinstance(model, GPT1ForMultipleChoice)
+        self.regression = config.problem_type == "regression" or (config.num_labels == 1 and not self.multiple_choice)
         self.collator = (DataCollatorForMultipleChoice if self.multiple_choice else DataCollatorWithPadding)(
             self.tokenizer
         )
@@ -228,12 +229,11 @@ class Predictor:
         return results
 
     def _results(self, logits: torch.Tensor) -> Iterator[dict[str, Any]]:
-        config = self.config
-        if config.problem_type == "regression" or (config.num_labels == 1 and not self.multiple_choice):
+        if self.regression:
             yield from ({"score": score} for score in logits.squeeze(-1).tolist())
             return
-        several = config.problem_type == "multi_label_classification"
-        names = class_names(config)
+        several = self.config.problem_type == "multi_label_classification"
+        names = class_names(self.config)
         for row in (logits.sigmoid() if several else logits.softmax(-1)).tolist():
             best = max(range(len(row)), key=row.__getitem__)
             if self.multiple_choice:

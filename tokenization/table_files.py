@@ -301,7 +301,10 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class ParquetTable(Table):
-    """A Parquet file; its rows are counted from 1."""
+    """
+    A Parquet file; its rows are counted from 1. Classes that a data set numbered have their names, as its file tells
+    them, and a class that is not known, -1 there, is None.
+    """
 
     def rows(self, only: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
         import pyarrow
@@ -315,14 +318,29 @@ class ParquetTable(Table):
                     raise ValueError(f"{self.path}: two columns have one name among {', '.join(names)}")
                 if only is not None and not set(only) <= set(names):
                     raise ValueError(f"{self.path}: no column {only[0]!r}; there are {', '.join(names)}")
+                classes = _classes(file.schema_arrow)
                 for batch in file.iter_batches(1024, columns=only):
-                    yield from enumerate(batch.to_pylist(), done + 1)
+                    rows = batch.to_pylist()
+                    for name in classes.keys() & batch.schema.names:
+                        for row in rows:
+                            row[name] = classes[name].get(row[name])
+                    yield from enumerate(rows, done + 1)
                     done += len(batch)
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{self.path} cannot be read as Parquet: {error}") from error
 
     def column(self, name: str) -> Iterator[tuple[int, Any]]:
         return ((number, row[name]) for number, row in self.rows(only=[name]))
+
+
+def _classes(schema: Any) -> dict[str, dict[int, str]]:
+    """The names of classes by their numbers, of each column whose classes `datasets` numbered."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return {}
+    from datasets import ClassLabel, Features
+
+    features = Features.from_arrow_schema(schema)
+    return {name: dict(enumerate(each.names)) for name, each in features.items() if isinstance(each, ClassLabel)}
 
 
 KINDS: dict[str, type[Table]] = {

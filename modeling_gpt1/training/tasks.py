@@ -45,7 +45,7 @@ class Release:
         columns: of tab-separated files that have no header.
         sign: a column that tells an official file from somebody's own.
         each: lists of a JSON object that hold one value for each of its rows, with the column that these become.
-        no_label: what stands for a label where there is none.
+        no_label: what stands for a label where there is none, -1 on the Hub and in what is exported from it.
         held_out: the validation split where it has no file.
         id_column: what a prediction is for; the number of its row, from 0, where there is no such column.
         answers: how predictions name the classes; None for by `Task.labels`.
@@ -57,7 +57,7 @@ class Release:
     columns: tuple[str, ...] = ()
     sign: str | None = None
     each: dict[str, str] = field(default_factory=dict)
-    no_label: tuple[str, ...] = ("-", "hidden")
+    no_label: tuple[str | None, ...] = ("-", "hidden", "-1", "-1.0", None)
     held_out: HeldOut | None = None
     id_column: str = "index"
     answers: Sequence[str] | None = None

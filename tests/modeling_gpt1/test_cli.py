@@ -672,11 +672,12 @@ def test_generate_goes_on_past_the_models_positions(language_model, dtype, capsy
         ("stsb", ["sentence1", "sentence2"], datasets.Value("float32")),
     ],
 )
-def test_without_files_the_tasks_data_set_is_taken_from_the_hub(tmp_path, monkeypatch, task, columns, label):
+def test_without_files_the_tasks_data_set_is_taken_from_the_hub(tmp_path, monkeypatch, caplog, task, columns, label):
     features = datasets.Features({name: datasets.Value("string") for name in columns} | {"label": label})
-    # As on the Hub, the test set is unlabelled. A folder stands in for the repository.
-    for split, labels in (("train", [0, 1, 1, 0]), ("validation", [1, 0]), ("test", [-1, -1])):
-        rows = {name: [f"number {i}" for i in range(len(labels))] for name in columns} | {"label": labels}
+    # As on the Hub, a row lacks its label and another one its text, and the test set is unlabelled. A folder stands in
+    # for the repository.
+    for split, labels in (("train", [0, 1, 1, 0, -1, 1]), ("validation", [1, 0]), ("test", [-1, -1])):
+        rows = {name: [f"number {i}" * (i < 5) for i in range(len(labels))] for name in columns} | {"label": labels}
         path = tmp_path / "hub" / f"{split}.parquet"
         path.parent.mkdir(exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
@@ -685,4 +686,10 @@ def test_without_files_the_tasks_data_set_is_taken_from_the_hub(tmp_path, monkey
     assert main(["finetune", *flags]) == 0
     results = json.loads((tmp_path / "model/all_results.json").read_text())
     assert (results["train_samples"], results["eval_samples"]) == (4, 2)
+    mark = "-1" if task == "stsb" else None
+    assert f"the train split: 1 rows skipped, whose label is {mark!r}" in caplog.text.replace('"', "'")
+    assert (
+        f"the train split: 1 rows skipped, the first for this: the train split, row 6: column '{columns[0]}' holds"
+        in caplog.text
+    )
     assert not any(name.startswith("test_") for name in results)

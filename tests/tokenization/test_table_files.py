@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -204,6 +205,17 @@ def test_parquet(tmp_path):
     pyarrow.parquet.write_table(pyarrow.Table.from_arrays([[1], [2]], names=["a", "a"]), path)
     with pytest.raises(ValueError, match="two columns have one name"):
         open_table(path).columns()
+
+
+def test_numbered_classes_of_parquet_have_their_names(tmp_path):
+    path = tmp_path / "data.parquet"
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])}
+    )
+    rows = {"text": ["a", "b", "c", "d"], "label": [0, 1, -1, None]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    assert open_table(path).columns()[0] == rows | {"label": ["pos", "neg", None, None]}
+    assert list(open_table(path).column("text"))[1] == (2, "b")
 
 
 @pytest.mark.parametrize("name", ["x[1].csv", "a::b.csv", "**.csv", "x?.csv", "{a,b}.csv", "x%20y.csv"])
