@@ -94,7 +94,11 @@ class CorpusArguments(TableArguments):
         }
     )
     validation_corpus: list[str] | None = field(
-        default=None, metadata={"help": "Books to measure perplexity on; such as are in --corpus too are warned of."}
+        default=None,
+        metadata={
+            "help": "Books to measure perplexity on; such as are in --corpus too are warned of. Of a data set of the "
+            "Hub that has it, the split validation."
+        },
     )
     model: str | None = field(
         default=None,
@@ -229,7 +233,9 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
             tables=corpus_args,
         )
         books = encoded(corpus_args.corpus)
-        held_out = encoded(corpus_args.validation_corpus) if corpus_args.validation_corpus else None
+        held_out = None
+        if corpus_args.validation_corpus:
+            held_out = encoded(corpus_args.validation_corpus, split="validation")
     make_pairs = None
     if corpus_args.pairs:
         assert isinstance(model, GPT1ForCausalLM)
@@ -240,7 +246,8 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     windows = BookWindows(books, length, seed=order, repeats=corpus_args.repeats, make_pairs=make_pairs)
     measured = None if held_out is None else BookWindows(held_out, length)
     if held_out is not None and (seen := in_both(books, held_out)):
-        logger.warning("held out and trained on alike, so that perplexity says little: %s", ", ".join(seen))
+        books_of = ", ".join(seen[:3]) + f" and {len(seen) - 3:,} more" * (len(seen) > 3)
+        logger.warning("held out and trained on alike, so that perplexity says little: %s", books_of)
 
     callbacks: list[TrainerCallback] = [LeaveComparison() if corpus_args.pairs else FreshSpecialTokens()]
     if corpus_args.objective == "clm":

@@ -382,10 +382,7 @@ def test_what_the_hub_marks_as_unlabelled_is_so_in_its_exports(tmp_path, caplog,
     columns = find_columns(TASKS[task], splits["train"])
     split, numbers = Labels.of(TASKS[task], splits["train"], "label").numbers(splits["train"], columns)
     assert numbers == ([1, 0] if (task, kind) == ("snli", "parquet") else [0, 2]) and list(split.numbers)[0] < 3
-    assert (
-        "1 rows skipped, whose label is " in caplog.text
-        and f"test.{kind} has no labels" in caplog.text
-    )
+    assert "1 rows skipped, whose label is " in caplog.text and f"test.{kind} has no labels" in caplog.text
 
 
 def test_ones_own_files_are_held_to_their_form(tmp_path):
@@ -572,6 +569,16 @@ def test_several_seeds_give_median_and_range(release, tiny, tmp_path, capfd, one
     assert main([*words, "--resume_from_checkpoint", "True"]) == 0
     assert json.loads((output / "all_results.json").read_text()) == results
     assert (output / "seed-5/model.safetensors").stat().st_mtime_ns == before
+
+    more = [*words, "--resume_from_checkpoint", "--seeds", "4"]
+    assert main([*more, "--learning_rate", "1e-3"]) == 1
+    said = f"{output} was begun with learning rate 6.25e-05, linear decay, not 0.001, linear decay"
+    assert said in capfd.readouterr().err.splitlines()[-1] and not (output / "seed-8").exists()
+    for seed in (6, 7):
+        (output / f"seed-{seed}/all_results.json").write_text(json.dumps(runs[0] | {"test_accuracy": 1.0}))
+    assert main(more) == 1
+    said = f"{output}/seed-6 has not the figures of {output}/seed-5: the data have changed"
+    assert said in capfd.readouterr().err.splitlines()[-1] and not (output / "seed-8").exists()
 
 
 @pytest.mark.parametrize("task, files, message", [
