@@ -82,6 +82,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "save_steps": 0.05,
     },
 }
+DEFAULT = "micro"
 
 
 @dataclass
@@ -104,15 +105,18 @@ class CorpusArguments(TableArguments):
         default=None,
         metadata={
             "help": "A language model to go on from, a directory, a Hub id or gpt1-mini, with its tokenizer; in place "
-            "of fresh weights for --config."
+            "of fresh weights for --config, with the settings of micro."
         },
     )
     tokenizer: str | None = field(
         default=None, metadata={"help": "A directory or Hub id of a tokenizer; the packaged one if not given."}
     )
-    config: str = field(
-        default="micro",
-        metadata={"help": f"A named configuration ({', '.join(NAMED_CONFIGURATIONS)}) or a JSON file of one."},
+    config: str | None = field(
+        default=None,
+        metadata={
+            "help": f"A named configuration ({', '.join(NAMED_CONFIGURATIONS)}) or a JSON file of one. (default: "
+            "micro)"
+        },
     )
     objective: Literal["clm", "mlm"] = field(
         default="clm", metadata={"help": "clm, the paper's: predict the next token. mlm: find the masked ones."}
@@ -152,7 +156,12 @@ class CorpusArguments(TableArguments):
             repeats=(0 <= self.repeats <= 1, "from 0 to 1"),
             pairs=(right_pairs, "at least 0, and 0 for --objective mlm"),
         )
-        self.model = self.model and checkpoint(self.model)
+        if self.model is None:
+            self.config = self.config or DEFAULT
+        elif self.config is not None:
+            raise ValueError("--model goes on from a checkpoint, --config starts from scratch: give one of them")
+        else:
+            self.model = checkpoint(self.model)
         self.tokenizer = self.tokenizer and checkpoint(self.tokenizer)
 
 
@@ -310,6 +319,7 @@ def load_configuration(args: CorpusArguments, tokenizer: GPT1Tokenizer) -> GPT1C
         OSError, ValueError: neither.
     """
     if args.model is None:
+        assert args.config is not None  # the one or the other is given
         return new_config(args.config, tokenizer)
     config = load_config(args.model)
     align(config, tokenizer)

@@ -71,6 +71,8 @@ def flags(folder):
             "logging_steps": 1,
             "report_to": "none",
         }
+        if "--model" in more:
+            del given["config"]
         return ["pretrain", *(text for name, value in given.items() for text in (f"--{name}", str(value))), *more]
 
     return build
