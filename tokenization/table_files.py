@@ -162,6 +162,7 @@ class DelimitedTable(Table):
         arguments: how to read it.
         names: the columns of a file that has no header.
         quoted: whether quotation marks quote; by the rule above if None.
+        further: whether rows may have further fields, which are left out.
     """
 
     def __init__(
@@ -170,9 +171,11 @@ class DelimitedTable(Table):
         arguments: TableArguments,
         names: list[str] | None = None,
         quoted: bool | None = None,
+        further: bool = False,
     ):
         super().__init__(path, arguments)
         self.names = names
+        self.further = further
         first = first_line(path, self.encoding)
         unquoted = re.sub('"[^"]*"', "", first).rstrip("\r\n")
         said = re.fullmatch("sep=(.)", unquoted)  # Excel's own line
@@ -198,6 +201,8 @@ class DelimitedTable(Table):
                 continue
             while len(fields) > len(names) and not fields[-1].strip():
                 fields.pop()
+            if self.further:
+                del fields[len(names) :]
             if fields != [""] and len(fields) < 2 and not "".join(fields).strip():
                 blank.append(number)
                 continue
@@ -354,7 +359,7 @@ KINDS: dict[str, type[Table]] = {
 
 def open_table(path: str | PathLike, arguments: TableArguments | None = None) -> Table:
     """
-    A table by its file's ending.
+    A table by its file's ending; with a delimiter, .txt is one too.
 
     Raises:
         FileNotFoundError: no such file.
@@ -363,10 +368,16 @@ def open_table(path: str | PathLike, arguments: TableArguments | None = None) ->
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    kind = kind_of(path)
+    arguments = arguments or TableArguments()
+    if path.suffix.lower() == ".txt":
+        if arguments.delimiter is None:
+            raise ValueError(f"{path}: .txt is a table only where --delimiter says what separates its fields")
+        kind: type[Table] = DelimitedTable
+    else:
+        kind = kind_of(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
-    return kind(path, arguments or TableArguments())
+    return kind(path, arguments)
 
 
 def kind_of(path: str | PathLike, without_ending: type[Table] | None = None) -> type[Table]:

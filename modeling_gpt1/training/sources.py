@@ -162,7 +162,8 @@ def _open(
     task: Task, release: Release, path: Path, tables: TableArguments, lenient: TableArguments, official: bool
 ) -> Table:
     ending = path.suffix.lower()
-    if ending not in (".tsv", ".txt") or not path.is_file():
+    endings = (".tsv", ".txt", ".csv") if release.further else (".tsv", ".txt")
+    if ending not in endings or not path.is_file() or tables.delimiter not in (None, "\t"):
         return open_table(path, lenient if official else tables)
     first = first_line(path, tables.encoding)
     if first.startswith("{"):
@@ -170,9 +171,10 @@ def _open(
     fields = [name.strip() for name in first.split("\t")]
     has_header = any(set(names) <= set(fields) for names in task.text_columns)
     headerless = len(fields) == len(release.columns) and not has_header
-    if official or headerless or ending == ".txt" or release.sign in fields:
+    if (official and ending != ".csv") or headerless or ending == ".txt" or release.sign in fields:
         names = list(release.columns) if headerless else None
-        return DelimitedTable(path, replace(lenient, delimiter="\t"), names, quoted=False)
+        further = release.further and headerless
+        return DelimitedTable(path, replace(lenient, delimiter="\t"), names, quoted=False, further=further)
     return open_table(path, tables)
 
 

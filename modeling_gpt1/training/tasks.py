@@ -43,6 +43,7 @@ class Release:
         files: for each split, patterns of its file, or its folder of JSON files, below the release's; the first one
             that is there is taken. Splits to be measured or predicted apart are called validation_X and test_X.
         columns: of tab-separated files that have no header.
+        further: whether rows of these may have further fields, which are left out.
         sign: a column that tells an official file from somebody's own.
         each: lists of a JSON object that hold one value for each of its rows, with the column that these become.
         no_label: what stands for a label where there is none, -1 on the Hub and in what is exported from it.
@@ -55,6 +56,7 @@ class Release:
 
     files: dict[str, tuple[str, ...]]
     columns: tuple[str, ...] = ()
+    further: bool = False
     sign: str | None = None
     each: dict[str, str] = field(default_factory=dict)
     no_label: tuple[str | None, ...] = ("-", "hidden", "-1", "-1.0", None)
@@ -193,7 +195,12 @@ TASKS: dict[str, Task] = {
         regression=True,
         metrics=("pearson", "spearmanr"),
         hub=("nyu-mll/glue", "stsb"),
-        release=_glue("STS-B"),
+        release=_glue(
+            "STS-B",
+            _author_files("**/sts-{0}.csv"),
+            columns=("genre", "filename", "year", "old_index", "score", "sentence1", "sentence2"),
+            further=True,
+        ),
         paper=("pearson", 82.0),
     ),
     "mnli": Task(

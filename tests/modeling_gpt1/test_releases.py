@@ -107,6 +107,14 @@ RELEASES: dict[str, dict[str, str | bytes]] = {
         "STS-B/dev.tsv": tsv(STSB + " | score", "0 | g | f | 2012 | 1 | n | n | F. | G. | 0"),
         "STS-B/test.tsv": tsv(STSB, "0 | g | f | 2012 | 1 | n | n | H. | I."),
     },
+    "stsb authors": {
+        "stsbenchmark/sts-train.csv": tsv(
+            'main-captions | MSRvid | 2012test | 0001 | 5.000 | A "b. | C.',
+            "main-forums | deft | 2014 | 2 | 2.75 | D. | E. | http://a.b | licence",
+        ),
+        "stsbenchmark/sts-dev.csv": tsv("main-news | headlines | 2015 | 0 | 0 | F. | G."),
+        "stsbenchmark/sts-test.csv": tsv("main-news | headlines | 2016 | 0 | 1.5 | H. | I."),
+    },
     "mnli glue": {
         "MNLI/train.tsv": tsv(
             MNLI + " | label1 | gold_label",
@@ -238,6 +246,9 @@ EXPECTED = {
         [("Who?", "Whom?"), ("Where?", "")],
     ),
     "stsb": _pairs([('A "b.', "C.", "5.000"), ("D.", "E.", "2.75")], [("F.", "G.", "0")], [("H.", "I.")]),
+    "stsb authors": _pairs(
+        [('A "b.', "C.", "5.000"), ("D.", "E.", "2.75")], [("F.", "G.", "0")], [("H.", "I.", "1.5")]
+    ),
     "mnli glue": _MNLI | {"test_diagnostic": [("O", "P")]},
     "mnli": _MNLI,
     "qnli": _pairs(
@@ -405,6 +416,7 @@ HANDED_IN = {
     "mrpc": ("MRPC.tsv", "index\tprediction", ["0"], _BINARY),
     "qqp": ("QQP.tsv", "index\tprediction", ["0", "1"], _BINARY),
     "stsb": ("STS-B.tsv", "index\tprediction", ["0"], None),
+    "stsb authors": ("STS-B.tsv", "index\tprediction", ["0"], None),
     "mnli glue": ("MNLI-mm.tsv", "index\tprediction", ["0"], _NLI),
     "mnli": ("MNLI-mm.tsv", "index\tprediction", ["0"], _NLI),
     "qnli": ("QNLI.tsv", "index\tprediction", ["0"], _RTE),
