@@ -226,6 +226,7 @@ def parse_dataclasses(
 ) -> tuple[Any, ...]:
     """Objects of the dataclasses whose fields are the command's flags; the first one's docstring describes it."""
     from transformers import HfArgumentParser, TrainingArguments
+    from transformers.hf_argparser import string_to_bool
 
     flags = HfArgumentParser(types, add_help=False)
     trains = any(issubclass(each, TrainingArguments) for each in types)
@@ -234,5 +235,7 @@ def parse_dataclasses(
     for action in parser._actions:
         if action.dest == "resume_from_checkpoint":  # the flag alone: from the last one
             action.nargs, action.const = "?", "True"
+        elif action.type is string_to_bool:  # the flag alone: True, also where the default is None
+            action.nargs, action.const = "?", True
     parser.set_defaults(**defaults or {})
     return flags.parse_dict(vars(parser.parse_args(arguments)))

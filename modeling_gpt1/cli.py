@@ -76,12 +76,12 @@ def _finetune(arguments: Sequence[str]) -> None:
 
 
 def _pretrain(arguments: Sequence[str]) -> None:
-    from .training.pretrain import RECIPES, CorpusArguments, PretrainingArguments, pretrain
+    from .training.pretrain import DEFAULT, RECIPES, CorpusArguments, PretrainingArguments, pretrain
     from .training.report import quiet
 
     dataclasses = (CorpusArguments, PretrainingArguments)
     # A configuration brings settings of its own, which the flags beside it override.
-    recipe = RECIPES.get(_peek(arguments, config=CorpusArguments.config)["config"], {})
+    recipe = RECIPES.get(_peek(arguments, config=DEFAULT)["config"], {})
     corpus_args, training_args = _parse("pretrain", dataclasses, arguments, recipe)
     with quiet(training_args.verbose):
         pretrain(corpus_args, training_args)

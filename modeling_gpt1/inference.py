@@ -32,7 +32,7 @@ from .modeling_gpt1 import (
 )
 from .processor import InferenceDtype, device_for, optimize_for_inference
 from .scoring import batches_of_like_length
-from .training import FACTS
+from .training import FACTS, updates_of
 from .training.data import Columns, Split, complete_rows, encode, find_columns, read_file, unknown_share
 from .training.labels import class_names
 from .training.tasks import TASKS, TaskName
@@ -157,13 +157,19 @@ class Predictor:
 
     def __init__(self, path: str, batch_size: int = 32, dtype: InferenceDtype = "auto"):
         model, self.tokenizer = load_checkpoint(path)
-        self.trained_columns: dict[str, list[str] | None] = read_object(Path(path, FACTS)).get("columns", {})
+        run = Path(path) if updates_of(path) is None else Path(path).parent  # a checkpoint's own folder tells nothing
+        self.trained_columns: dict[str, list[str] | None] = read_object(run / FACTS).get("columns", {})
         if not isinstance(model, GPT1TaskModel):
             raise ValueError(f"{path} holds {type(model).__name__}, which has no task head: fine-tune it first")
         self.model = optimize_for_inference(model.to(device_for(dtype)), dtype)
-        self.config = model.config
+        self.config = config = model.config
         self.batch_size = batch_size
         self.multiple_choice = isinstance(model, GPT1ForMultipleChoice)
+        named = self.trained_columns.get("text_columns", []) or ["text"]
+        pair = isinstance(model, (GPT1ForEntailment, GPT1ForSimilarity))
+        # How many texts a row has; None where that is open, or not known
+        self.texts = 2 if pair else None if self.multiple_choice or not self.trained_columns else len(named)
+        self.regression = config.problem_type == "regression" or (config.num_labels == 1 and not self.multiple_choice)
         self.collator = (DataCollatorForMultipleChoice if self.multiple_choice else DataCollatorWithPadding)(
             self.tokenizer
         )
@@ -202,7 +208,11 @@ class Predictor:
             text_columns=tuple(dict.fromkeys(chain(task.text_columns, *(each.text_columns for each in others)))),
             choice_columns=tuple(dict.fromkeys(chain(task.choice_columns, *(each.choice_columns for each in others)))),
         )
-        return find_columns(task, split, text_columns, None, choice_columns, needs_label=False)
+        columns = find_columns(task, split, text_columns, None, choice_columns, needs_label=False)
+        if self.texts not in (None, len(columns.text)):
+            wanted = "two columns" if self.texts == 2 else "one column"
+            raise ValueError(f"--text_columns takes {wanted}, as in the training, got {len(columns.text)}")
+        return columns
 
     def label(self, split: Split, columns: Columns) -> list[dict[str, Any]]:
         """What a call gives, of complete rows."""
@@ -228,12 +238,11 @@ class Predictor:
         return results
 
     def _results(self, logits: torch.Tensor) -> Iterator[dict[str, Any]]:
-        config = self.config
-        if config.problem_type == "regression" or (config.num_labels == 1 and not self.multiple_choice):
+        if self.regression:
             yield from ({"score": score} for score in logits.squeeze(-1).tolist())
             return
-        several = config.problem_type == "multi_label_classification"
-        names = class_names(config)
+        several = self.config.problem_type == "multi_label_classification"
+        names = class_names(self.config)
         for row in (logits.sigmoid() if several else logits.softmax(-1)).tolist():
             best = max(range(len(row)), key=row.__getitem__)
             if self.multiple_choice:
@@ -265,8 +274,10 @@ def predict(args: PredictArguments) -> list[dict[str, Any]]:
     predictor = Predictor(args.model, args.batch_size, args.dtype)
     if predictor.multiple_choice:
         raise ValueError("a multiple-choice model takes --input_file, with the answers of each row")
-    if args.text_pair is None and isinstance(predictor.model, (GPT1ForEntailment, GPT1ForSimilarity)):
+    if predictor.texts == 2 and args.text_pair is None:
         raise ValueError("this model takes a pair of texts: give --text_pair as well")
+    if predictor.texts == 1 and args.text_pair is not None:
+        raise ValueError("this model takes one text: it goes without --text_pair")
     pair = {} if args.text_pair is None else {"text_pair": [args.text_pair]}
     return predictor(Dataset.from_dict({"text": [args.text]} | pair), ["text", *pair])
 

@@ -483,13 +483,14 @@ def _read(args: InstrumentArguments, model_class: type[Model]) -> tuple[list[str
 
 def read_input(path: str, column: str, tables: TableArguments) -> list[str]:
     """
-    The lines of a .txt file, or a table's column: an empty text for an empty line or cell.
+    The lines of a .txt file, or a table's column, that of a .txt too where a delimiter is given: an empty text for an
+    empty line or cell.
 
     Raises:
         OSError, ValueError: no such file, one that cannot be read or is empty, no such column, or one that holds
             something else than text.
     """
-    if Path(path).suffix.lower() == ".txt":
+    if Path(path).suffix.lower() == ".txt" and tables.delimiter is None:
         texts = [line.rstrip("\r\n") for line in read_lines(path, tables.encoding)]
     else:
         table, texts = open_table(path, tables), []

@@ -40,6 +40,8 @@ def submit(args: PredictArguments) -> list[Path]:
         raise ValueError("--task goes with --data_dir, the official files, and --output_dir, for the predictions")
     if args.text is not None or args.input_file is not None:
         raise ValueError("give one of --text, --input_file and --task")
+    if args.skip_bad_rows:
+        raise ValueError("--task predicts every row of a test set: it goes without --skip_bad_rows")
     if any((args.text_pair, args.output_file, args.text_columns, args.choice_columns)):
         raise ValueError(
             "--task reads and writes official files: it goes without --text_pair, --output_file, --text_columns and "
@@ -63,7 +65,12 @@ def _check(task: Task, args: PredictArguments, predictor: Predictor) -> None:
         raise ValueError(
             f"{args.model} holds {type(predictor.model).__name__}, and {args.task} is for {task.head.__name__}"
         )
-    names = set(class_names(predictor.config))
+    config = predictor.config
+    one = config.num_labels == 1 if task.regression else config.problem_type != "multi_label_classification"
+    if predictor.regression != task.regression or not one:
+        given, wanted = ("scores" if each else "classes" for each in (predictor.regression, task.regression))
+        raise ValueError(f"{args.model} predicts {given}, and {args.task} wants {wanted}, one for each row")
+    names = set(class_names(config))
     if task.labels is not None and names != set(task.labels):
         raise ValueError(f"{args.model} predicts {', '.join(sorted(names))}, and {args.task} {', '.join(task.labels)}")
 

@@ -19,6 +19,7 @@ TEXTS = (".txt", ".text", ".md")
 # What the tokenizer reads as a line break; `str.splitlines` also breaks at a form feed, for one, which is a blank.
 LINE_BREAKS = re.compile("[\n\r\u2028\u2029]")
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(:[\w.-]+)?")  # owner/name, and a configuration after a colon
+TRAIN = "train"  # the split that every data set has
 
 
 def read_texts(source: str | PathLike | Iterable[str | PathLike], text_column: str = "text") -> Iterator[str]:
@@ -37,10 +38,13 @@ def read_texts(source: str | PathLike | Iterable[str | PathLike], text_column: s
 
 
 def read_paths(
-    paths: Iterable[str | PathLike], text_column: str = "text", tables: TableArguments | None = None
+    paths: Iterable[str | PathLike],
+    text_column: str = "text",
+    tables: TableArguments | None = None,
+    split: str = TRAIN,
 ) -> Iterator[str]:
     """The texts of [`read_books`], one after the other."""
-    return chain.from_iterable(texts for _, texts in read_books(paths, text_column, tables=tables))
+    return chain.from_iterable(texts for _, texts in read_books(paths, text_column, tables=tables, split=split))
 
 
 def read_books(
@@ -48,6 +52,7 @@ def read_books(
     text_column: str = "text",
     encoding_errors: str = "strict",
     tables: TableArguments | None = None,
+    split: str = TRAIN,
 ) -> Iterator[tuple[str, Iterator[str]]]:
     """The books of files, folders (every text or table in them) and Hub data sets (`owner/name[:configuration]`).
 
@@ -60,6 +65,7 @@ def read_books(
         text_column: of tables and data sets.
         encoding_errors: what becomes of bytes that are not of the encoding in a text file: as in `bytes.decode`.
         tables: how tables are read; its encoding is that of text files, too.
+        split: of data sets of the Hub, where they have it; else what they are trained on.
 
     Returns:
         The name of each book with its text, to be taken before the next one is.
@@ -72,7 +78,7 @@ def read_books(
     tables = tables or TableArguments()
     for path in paths:
         if not _exists(path):
-            yield from _texts(str(path), "row", _hub_rows(path, text_column), BadRows(tables.skip_bad_rows))
+            yield from _texts(str(path), "row", _hub_rows(path, text_column, split), BadRows(tables.skip_bad_rows))
             continue
         for file in files_of(path):
             if file.suffix.lower() in KINDS:
@@ -144,12 +150,16 @@ def _texts(
         logger.warning("%s: %d rows without a text are left out", name, blank)
 
 
-def _hub_rows(path: str | PathLike, text_column: str) -> Iterator[tuple[int, Any]]:
+def _hub_rows(path: str | PathLike, text_column: str, split: str) -> Iterator[tuple[int, Any]]:
     from datasets import load_dataset
 
     identifier, configuration = hub_id(path)
     with hub_errors(path):
-        rows = load_dataset(identifier, split="train", streaming=True, name=configuration)
+        splits = load_dataset(identifier, streaming=True, name=configuration)
+        name = split if split in splits else TRAIN
+        if name not in splits:
+            raise ValueError(f"it has no split {name!r}; there are {', '.join(splits)}")
+        rows = splits[name]
         first = next(iter(rows), None)
     if first is not None and text_column not in first:
         raise ValueError(f"{path}: no column {text_column!r}; there are {', '.join(first)}")

@@ -99,7 +99,7 @@ def train_tokenizer(
     with new_folder(output_dir) as folder:
         learned = learn(read_paths(paths, text_column, tables), num_merges, min_frequency, show_progress)
         tokenizer = learned.tokenizer(task_format)
-        held_out_texts = None if held_out is None else read_paths([held_out], text_column, tables)
+        held_out_texts = None if held_out is None else read_paths([held_out], text_column, tables, "validation")
         report = figures(learned, tokenizer, held_out_texts)
         tokenizer.save_pretrained(folder)
         write_object(folder / "report.json", report)

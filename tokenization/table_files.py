@@ -162,6 +162,7 @@ class DelimitedTable(Table):
         arguments: how to read it.
         names: the columns of a file that has no header.
         quoted: whether quotation marks quote; by the rule above if None.
+        further: whether rows may have further fields, which are left out.
     """
 
     def __init__(
@@ -170,9 +171,11 @@ class DelimitedTable(Table):
         arguments: TableArguments,
         names: list[str] | None = None,
         quoted: bool | None = None,
+        further: bool = False,
     ):
         super().__init__(path, arguments)
         self.names = names
+        self.further = further
         first = first_line(path, self.encoding)
         unquoted = re.sub('"[^"]*"', "", first).rstrip("\r\n")
         said = re.fullmatch("sep=(.)", unquoted)  # Excel's own line
@@ -198,6 +201,8 @@ class DelimitedTable(Table):
                 continue
             while len(fields) > len(names) and not fields[-1].strip():
                 fields.pop()
+            if self.further:
+                del fields[len(names) :]
             if fields != [""] and len(fields) < 2 and not "".join(fields).strip():
                 blank.append(number)
                 continue
@@ -301,7 +306,10 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 class ParquetTable(Table):
-    """A Parquet file; its rows are counted from 1."""
+    """
+    A Parquet file; its rows are counted from 1. Classes that a data set numbered have their names, as its file tells
+    them, and a class that is not known, -1 there, is None.
+    """
 
     def rows(self, only: list[str] | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
         import pyarrow
@@ -315,14 +323,29 @@ class ParquetTable(Table):
                     raise ValueError(f"{self.path}: two columns have one name among {', '.join(names)}")
                 if only is not None and not set(only) <= set(names):
                     raise ValueError(f"{self.path}: no column {only[0]!r}; there are {', '.join(names)}")
+                classes = _classes(file.schema_arrow)
                 for batch in file.iter_batches(1024, columns=only):
-                    yield from enumerate(batch.to_pylist(), done + 1)
+                    rows = batch.to_pylist()
+                    for name in classes.keys() & batch.schema.names:
+                        for row in rows:
+                            row[name] = classes[name].get(row[name])
+                    yield from enumerate(rows, done + 1)
                     done += len(batch)
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"{self.path} cannot be read as Parquet: {error}") from error
 
     def column(self, name: str) -> Iterator[tuple[int, Any]]:
         return ((number, row[name]) for number, row in self.rows(only=[name]))
+
+
+def _classes(schema: Any) -> dict[str, dict[int, str]]:
+    """The names of classes by their numbers, of each column whose classes `datasets` numbered."""
+    if b"huggingface" not in (schema.metadata or {}):
+        return {}
+    from datasets import ClassLabel, Features
+
+    features = Features.from_arrow_schema(schema)
+    return {name: dict(enumerate(each.names)) for name, each in features.items() if isinstance(each, ClassLabel)}
 
 
 KINDS: dict[str, type[Table]] = {
@@ -336,7 +359,7 @@ KINDS: dict[str, type[Table]] = {
 
 def open_table(path: str | PathLike, arguments: TableArguments | None = None) -> Table:
     """
-    A table by its file's ending.
+    A table by its file's ending; with a delimiter, .txt is one too.
 
     Raises:
         FileNotFoundError: no such file.
@@ -345,10 +368,16 @@ def open_table(path: str | PathLike, arguments: TableArguments | None = None) ->
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    kind = kind_of(path)
+    arguments = arguments or TableArguments()
+    if path.suffix.lower() == ".txt":
+        if arguments.delimiter is None:
+            raise ValueError(f"{path}: .txt is a table only where --delimiter says what separates its fields")
+        kind: type[Table] = DelimitedTable
+    else:
+        kind = kind_of(path)
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty")
-    return kind(path, arguments or TableArguments())
+    return kind(path, arguments)
 
 
 def kind_of(path: str | PathLike, without_ending: type[Table] | None = None) -> type[Table]:

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -19,36 +19,9 @@ from typing import Any, ClassVar
 
 from ..modeling_gpt1 import GPT1TaskModel
 from ..training.finetune import FinetuningArguments, TaskArguments, finetune
+from ..training.seeds import settings_of
 from .findings import Findings
 
-
-# What a figure depends on, beside what a card tells
-SETTINGS = (
-    "num_train_epochs",
-    "max_steps",
-    "warmup_steps",
-    "lr_scheduler_kwargs",
-    "adam_beta1",
-    "adam_beta2",
-    "adam_epsilon",
-    "optim_args",
-    "max_grad_norm",
-    "label_smoothing_factor",
-    "neftune_noise_alpha",
-    "train_sampling_strategy",
-    "dataloader_drop_last",
-    "data_seed",
-    "bf16",
-    "fp16",
-    "eval_strategy",
-    "eval_steps",
-    "eval_delay",
-    "save_strategy",
-    "save_steps",
-    "load_best_model_at_end",
-    "metric_for_best_model",
-    "greater_is_better",
-)
 
 # What is done to a loaded model before it is trained, in place
 Variant = Callable[[GPT1TaskModel], None]
@@ -72,10 +45,7 @@ class VariantArguments(FinetuningArguments, TaskArguments):
 
     def settings(self) -> dict[str, Any]:
         """What a figure depends on, beside the variant and the seed."""
-        data = {each.name: getattr(self, each.name) for each in fields(TaskArguments)}
-        training = {name: getattr(self, name) for name in SETTINGS}
-        settings = data | self.card_settings() | training
-        return {name: value for name, value in settings.items() if name not in ("task", "seed", "seeds")}
+        return {name: value for name, value in settings_of(self, self).items() if name != "task"}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from huggingface_hub import HfApi
 from tqdm import tqdm
 
 from tokenization import CorpusEncoder, GPT1Tokenizer
-from tokenization.corpus import LINE_BREAKS, files_of, hub_errors, hub_id, read_books
+from tokenization.corpus import LINE_BREAKS, TRAIN, files_of, hub_errors, hub_id, read_books
 from tokenization.table_files import TableArguments
 
 from .data import without_data_bars
@@ -50,6 +50,7 @@ def encode_books(
     encoding_errors: str = "strict",
     cache_dir: str | None = None,
     tables: TableArguments | None = None,
+    split: str = TRAIN,
 ) -> Dataset:
     """
     Encodes the books of `paths` (see [`tokenization.corpus.read_books`]), or finds them encoded.
@@ -61,6 +62,7 @@ def encode_books(
         encoding_errors: `"strict"`, or `"replace"` for texts that are not wholly of their encoding.
         cache_dir: where the encoded books are kept; the cache of `datasets` by default.
         tables: how tables are read, and the encoding of texts.
+        split: of data sets of the Hub, where they have it.
 
     Returns:
         A row per book, or a part of a very long one: `book`, its name; `input_ids`, int32; `words`, how many words
@@ -83,6 +85,7 @@ def encode_books(
                     "text_column": text_column,
                     "encoding_errors": encoding_errors,
                     "tables": tables,
+                    "split": split,
                 },
             )
     except DatasetGenerationError as error:  # what a reader said, wrapped
@@ -95,6 +98,7 @@ def fingerprint(
     text_column: str,
     encoding_errors: str,
     tables: TableArguments | None = None,
+    split: str = TRAIN,
 ) -> str:
     """A hash of what the encoded books depend on: files' names and bytes, or a data set's commit on the Hub."""
     tables = tables or TableArguments()
@@ -106,7 +110,7 @@ def fingerprint(
             identifier, configuration = hub_id(path)
             with hub_errors(path):
                 commit = HfApi().dataset_info(identifier).sha
-            digest.update(f"{identifier} {configuration} {commit}".encode())
+            digest.update(f"{identifier} {configuration} {split} {commit}".encode())
             continue
         for file in files_of(path):
             digest.update(f"{file} {file.stat().st_size}".encode())
@@ -122,12 +126,13 @@ def _encoded(
     text_column: str,
     encoding_errors: str,
     tables: TableArguments | None,
+    split: str,
 ) -> Iterator[dict]:
     encode = CorpusEncoder(tokenizer)
     line_break: Any = tokenizer.convert_tokens_to_ids("\n</w>")  # one token's
     found = False
     with tqdm(desc="Encoding", unit=" tokens", unit_scale=True) as bar:
-        for book, texts in read_books(paths, text_column, encoding_errors, tables):
+        for book, texts in read_books(paths, text_column, encoding_errors, tables, split):
             ids: list[int] = []
             words, parts = 0, 0
             for text in texts:

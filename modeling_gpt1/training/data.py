@@ -122,22 +122,26 @@ def find_columns(
         ValueError: a column that is not there, with those that are.
     """
 
-    def find(alternatives: tuple[tuple[str, ...], ...], flag: str) -> tuple[str, ...]:
+    def find(alternatives: tuple[tuple[str, ...], ...], hint: str) -> tuple[str, ...]:
         for columns in alternatives:
             if set(columns) <= split.columns.keys():
                 return columns
         wanted = " or ".join(", ".join(f"'{column}'" for column in columns) for columns in alternatives)
-        others = f" ({flag} names others)" if named_by_flags else ""
+        others = f" ({hint})" if named_by_flags else ""
         raise ValueError(f"{split.name} has no column {wanted}; its columns are {', '.join(split.columns)}{others}")
 
-    text = find((tuple(text_columns),) if text_columns else task.text_columns, "--text_columns")
+    if choice_columns and not task.choice_columns:
+        raise ValueError("--choice_columns names the answers of a multiple choice, and this is none")
+    text = find((tuple(text_columns),) if text_columns else task.text_columns, "--text_columns names others")
     choices: tuple[str, ...] = ()
     if task.choice_columns:
-        choices = find((tuple(choice_columns),) if choice_columns else task.choice_columns, "--choice_columns")
+        alternatives = (tuple(choice_columns),) if choice_columns else task.choice_columns
+        choices = find(alternatives, "--choice_columns names others")
     label = None
     if needs_label:
-        alternatives = (label_column,) if label_column else task.label_columns
-        (label,) = find(tuple((column,) for column in alternatives), "--label_column")
+        names = (label_column,) if label_column else task.label_columns
+        hint = "--label_column names others; rows without a label are for `gpt1 predict --input_file`"
+        (label,) = find(tuple((column,) for column in names), hint)
     fewest = len(task.text_columns[0])
     if not choices and not fewest <= len(text) <= 2:
         raise ValueError(

@@ -247,12 +247,14 @@ def finetune(
     """
     task = TASKS[task_args.task]
     training_args.check_output_dir()
+    if task.choice_columns and not training_args.remove_unused_columns:
+        raise ValueError("remove_unused_columns must be True for a multiple choice, whose collator takes no others")
     splits, columns = read_labelled(task, task_args)
     if "validation" not in splits:
         training_args.do_without_evaluation()
     set_seed(training_args.seed)
     tokenizer, config = starting_point(task_args)
-    max_length = task_args.max_length or config.max_position_embeddings
+    max_length = config.max_position_embeddings if task_args.max_length is None else task_args.max_length
     if not tokenizer.num_special_tokens_to_add(pair=True) < max_length <= config.max_position_embeddings:
         raise ValueError(f"--max_length must lie in [4, {config.max_position_embeddings}], got {max_length}")
     labels = Labels.of(task, splits["train"], columns["train"].label, known_labels(config), task_args.regression)

@@ -110,14 +110,14 @@ class Labels:
         Raises:
             ValueError: a model and a task of different labels, or only one label.
         """
-        if task.choice_columns:
-            return cls(None, first=task.first_label)
-        assert column is not None  # which it is where labels are wanted
-        texts = [_label(value) for value in split.columns[column]]
         if regression is not None and task.regression not in (None, regression):
             raise ValueError(
                 f"--regression {regression}: this task is {'' if task.regression else 'not '}a regression"
             )
+        if task.choice_columns:
+            return cls(None, first=task.first_label)
+        assert column is not None  # which it is where labels are wanted
+        texts = [_label(value) for value in split.columns[column]]
         if regression is None:
             regression = are_scores(texts) if task.regression is None else task.regression
         if regression:

@@ -82,6 +82,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "save_steps": 0.05,
     },
 }
+DEFAULT = "micro"
 
 
 @dataclass
@@ -94,21 +95,28 @@ class CorpusArguments(TableArguments):
         }
     )
     validation_corpus: list[str] | None = field(
-        default=None, metadata={"help": "Books to measure perplexity on; such as are in --corpus too are warned of."}
+        default=None,
+        metadata={
+            "help": "Books to measure perplexity on; such as are in --corpus too are warned of. Of a data set of the "
+            "Hub that has it, the split validation."
+        },
     )
     model: str | None = field(
         default=None,
         metadata={
             "help": "A language model to go on from, a directory, a Hub id or gpt1-mini, with its tokenizer; in place "
-            "of fresh weights for --config."
+            "of fresh weights for --config, with the settings of micro."
         },
     )
     tokenizer: str | None = field(
         default=None, metadata={"help": "A directory or Hub id of a tokenizer; the packaged one if not given."}
     )
-    config: str = field(
-        default="micro",
-        metadata={"help": f"A named configuration ({', '.join(NAMED_CONFIGURATIONS)}) or a JSON file of one."},
+    config: str | None = field(
+        default=None,
+        metadata={
+            "help": f"A named configuration ({', '.join(NAMED_CONFIGURATIONS)}) or a JSON file of one. (default: "
+            "micro)"
+        },
     )
     objective: Literal["clm", "mlm"] = field(
         default="clm", metadata={"help": "clm, the paper's: predict the next token. mlm: find the masked ones."}
@@ -148,7 +156,12 @@ class CorpusArguments(TableArguments):
             repeats=(0 <= self.repeats <= 1, "from 0 to 1"),
             pairs=(right_pairs, "at least 0, and 0 for --objective mlm"),
         )
-        self.model = self.model and checkpoint(self.model)
+        if self.model is None:
+            self.config = self.config or DEFAULT
+        elif self.config is not None:
+            raise ValueError("--model goes on from a checkpoint, --config starts from scratch: give one of them")
+        else:
+            self.model = checkpoint(self.model)
         self.tokenizer = self.tokenizer and checkpoint(self.tokenizer)
 
 
@@ -229,7 +242,9 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
             tables=corpus_args,
         )
         books = encoded(corpus_args.corpus)
-        held_out = encoded(corpus_args.validation_corpus) if corpus_args.validation_corpus else None
+        held_out = None
+        if corpus_args.validation_corpus:
+            held_out = encoded(corpus_args.validation_corpus, split="validation")
     make_pairs = None
     if corpus_args.pairs:
         assert isinstance(model, GPT1ForCausalLM)
@@ -240,7 +255,8 @@ def pretrain(corpus_args: CorpusArguments, training_args: PretrainingArguments) 
     windows = BookWindows(books, length, seed=order, repeats=corpus_args.repeats, make_pairs=make_pairs)
     measured = None if held_out is None else BookWindows(held_out, length)
     if held_out is not None and (seen := in_both(books, held_out)):
-        logger.warning("held out and trained on alike, so that perplexity says little: %s", ", ".join(seen))
+        books_of = ", ".join(seen[:3]) + f" and {len(seen) - 3:,} more" * (len(seen) > 3)
+        logger.warning("held out and trained on alike, so that perplexity says little: %s", books_of)
 
     callbacks: list[TrainerCallback] = [LeaveComparison() if corpus_args.pairs else FreshSpecialTokens()]
     if corpus_args.objective == "clm":
@@ -303,6 +319,7 @@ def load_configuration(args: CorpusArguments, tokenizer: GPT1Tokenizer) -> GPT1C
         OSError, ValueError: neither.
     """
     if args.model is None:
+        assert args.config is not None  # the one or the other is given
         return new_config(args.config, tokenizer)
     config = load_config(args.model)
     align(config, tokenizer)

@@ -98,14 +98,17 @@ class RunArguments(TrainingArguments):
         check_flags(
             self,
             do_train=(self.do_train, "True for a command that trains"),
+            do_predict=(not self.do_predict, "False, since `gpt1 predict` writes predictions"),
             **{name: (getattr(self, name) >= 1, "at least 1") for name in counts},
             num_train_epochs=(0 < self.num_train_epochs < math.inf, "above 0"),
-            max_steps=(self.max_steps != 0, "at least 1"),
+            max_steps=(self.max_steps == -1 or self.max_steps >= 1, "at least 1"),  # -1: as many as the epochs have
             learning_rate=(0 <= self.learning_rate < math.inf, "at least 0"),
             weight_decay=(0 <= self.weight_decay < math.inf, "at least 0"),
             warmup_steps=(self.warmup_steps >= 0, "at least 0"),
             dataloader_num_workers=(self.dataloader_num_workers >= 0, "at least 0"),
         )
+        if self.save_strategy == "best" and self.eval_strategy == "no":
+            raise ValueError("save_strategy best goes by evaluations, and eval_strategy is no")
         super().__post_init__()
         if self.muon and self.optim not in ("adamw_torch", "adamw_torch_fused"):
             raise ValueError(f"muon comes with AdamW; for optim {OptimizerNames(self.optim).value} give --muon False")
@@ -126,10 +129,14 @@ class RunArguments(TrainingArguments):
         return SchedulerType(self.lr_scheduler_type).value in ("reduce_lr_on_plateau", "greedy")
 
     def do_without_evaluation(self) -> None:
-        """For a run without validation data. Raises `ValueError` for a schedule that goes by it."""
-        if self.follows_evaluation:
-            schedule = SchedulerType(self.lr_scheduler_type).value
-            raise ValueError(f"lr_scheduler_type {schedule} goes by validation data, and none are given")
+        """For a run without validation data. Raises `ValueError` for what goes by it."""
+        wants = {
+            f"lr_scheduler_type {SchedulerType(self.lr_scheduler_type).value}": self.follows_evaluation,
+            "save_strategy best": self.save_strategy == "best",
+            "eval_on_start": self.eval_on_start,
+        }
+        for flag in (flag for flag, given in wants.items() if given):
+            raise ValueError(f"{flag} goes by validation data, and none are given")
         self.eval_strategy = "no"
         self.load_best_model_at_end = False
 

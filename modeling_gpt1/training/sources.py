@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import ClassLabel, Dataset
 
 from tokenization.table_files import BadRows, DelimitedTable, JsonTable, Table, TableArguments, open_table
 from tokenization.text_files import first_line, read_lines
 
 from .data import Split
+from .labels import label_text
 from .tasks import HeldOut, Release, Task
 
 
@@ -37,7 +37,8 @@ def read_splits(
         data_dir: a folder with the release.
         tables: what is not seen from the files themselves.
         only: of a release, the splits to read; all if None.
-        skip: whether rows of official files that do not fit the others are skipped and counted, or refused.
+        skip: whether rows of official files and of the Hub that do not fit the others are skipped and counted, or
+            refused.
 
     Raises:
         FileNotFoundError: no such file or folder, or a folder without the release.
@@ -56,21 +57,11 @@ def read_splits(
             f"this task has no data set on the Hub: give --train_file{' or --data_dir' * bool(task.release)}"
         )
     loaded = datasets.load_dataset(*task.hub)
-    labelled = {
-        split: _labelled_rows(task, loaded[name], split) for split, name in task.splits.items() if name in loaded
+    return {
+        split: replace(Split.of(loaded[name], f"the {split} split"), bad_rows=BadRows(skip or tables.skip_bad_rows))
+        for split, name in task.splits.items()
+        if name in loaded and len(loaded[name]) > 0
     }
-    return {split: Split.of(rows, f"the {split} split") for split, rows in labelled.items() if len(rows) > 0}
-
-
-def _labelled_rows(task: Task, rows: Dataset, split: str) -> Dataset:
-    """The rows that have a label: the Hub's data sets mark the others -1, scores too, often a whole test set."""
-    for column in task.label_columns:
-        if isinstance(rows.features.get(column), ClassLabel) or (task.regression and column in rows.features):
-            kept = rows.filter(lambda label: label != -1, input_columns=column)
-            if 0 < len(kept) < len(rows):
-                logger.warning("the %s split: %d rows skipped, which have no label", split, len(rows) - len(kept))
-            return kept
-    return rows
 
 
 def find_files(files: dict[str, tuple[str, ...]], folder: Path) -> dict[str, Path]:
@@ -171,7 +162,8 @@ def _open(
     task: Task, release: Release, path: Path, tables: TableArguments, lenient: TableArguments, official: bool
 ) -> Table:
     ending = path.suffix.lower()
-    if ending not in (".tsv", ".txt") or not path.is_file():
+    endings = (".tsv", ".txt", ".csv") if release.further else (".tsv", ".txt")
+    if ending not in endings or not path.is_file() or tables.delimiter not in (None, "\t"):
         return open_table(path, lenient if official else tables)
     first = first_line(path, tables.encoding)
     if first.startswith("{"):
@@ -179,9 +171,10 @@ def _open(
     fields = [name.strip() for name in first.split("\t")]
     has_header = any(set(names) <= set(fields) for names in task.text_columns)
     headerless = len(fields) == len(release.columns) and not has_header
-    if official or headerless or ending == ".txt" or release.sign in fields:
+    if (official and ending != ".csv") or headerless or ending == ".txt" or release.sign in fields:
         names = list(release.columns) if headerless else None
-        return DelimitedTable(path, replace(lenient, delimiter="\t"), names, quoted=False)
+        further = release.further and headerless
+        return DelimitedTable(path, replace(lenient, delimiter="\t"), names, quoted=False, further=further)
     return open_table(path, tables)
 
 
@@ -210,8 +203,8 @@ def _each_row(value: dict[str, Any], release: Release, path: Path) -> Iterator[d
 
 def labelled_splits(task: Task, splits: dict[str, Split], label_column: str | None = None) -> dict[str, Split]:
     """
-    The splits that have labels, in `label_column` or the task's own, without the rows that an official file marks as
-    having none.
+    The splits that have labels, in `label_column` or the task's own, without the rows that official files and those of
+    the Hub mark as having none; a null is such a mark, and a blank is a label that is missing.
 
     What is left out is said in one line for each file; a test split may have no label at all.
     """
@@ -222,14 +215,15 @@ def labelled_splits(task: Task, splits: dict[str, Split], label_column: str | No
         columns = (label_column,) if label_column else task.label_columns
         column = next((column for column in columns if column in split.columns), None)
         labels = split.columns[column] if column is not None else [None] * len(split)
-        rows = [index for index, label in enumerate(labels) if label not in task.release.no_label]
+        marks = [None if label is None else label_text(label) or "" for label in labels]
+        rows = [index for index, mark in enumerate(marks) if mark not in task.release.no_label]
         if name.startswith("test") and (column is None or not rows):
-            logger.warning("%s has no labels: `gpt1 predict --task` writes predictions for it", split.name)
+            logger.warning("%s has no labels: `gpt1 predict` writes predictions for it", split.name)
         elif column is None or not rows:
             kept[name] = split  # whose labels are missed where they are looked for
         else:
             kept[name] = split.keep(rows)
             if len(rows) < len(split):
-                marks = " or ".join(map(repr, task.release.no_label))
-                logger.warning("%s: %d rows skipped, whose label is %s", split.name, len(split) - len(rows), marks)
+                found = " or ".join(repr(mark) for mark in task.release.no_label if mark in marks)
+                logger.warning("%s: %d rows skipped, whose label is %s", split.name, len(split) - len(rows), found)
     return kept

@@ -43,9 +43,10 @@ class Release:
         files: for each split, patterns of its file, or its folder of JSON files, below the release's; the first one
             that is there is taken. Splits to be measured or predicted apart are called validation_X and test_X.
         columns: of tab-separated files that have no header.
+        further: whether rows of these may have further fields, which are left out.
         sign: a column that tells an official file from somebody's own.
         each: lists of a JSON object that hold one value for each of its rows, with the column that these become.
-        no_label: what stands for a label where there is none.
+        no_label: what stands for a label where there is none, -1 on the Hub and in what is exported from it.
         held_out: the validation split where it has no file.
         id_column: what a prediction is for; the number of its row, from 0, where there is no such column.
         answers: how predictions name the classes; None for by `Task.labels`.
@@ -55,9 +56,10 @@ class Release:
 
     files: dict[str, tuple[str, ...]]
     columns: tuple[str, ...] = ()
+    further: bool = False
     sign: str | None = None
     each: dict[str, str] = field(default_factory=dict)
-    no_label: tuple[str, ...] = ("-", "hidden")
+    no_label: tuple[str | None, ...] = ("-", "hidden", "-1", "-1.0", None)
     held_out: HeldOut | None = None
     id_column: str = "index"
     answers: Sequence[str] | None = None
@@ -193,7 +195,12 @@ TASKS: dict[str, Task] = {
         regression=True,
         metrics=("pearson", "spearmanr"),
         hub=("nyu-mll/glue", "stsb"),
-        release=_glue("STS-B"),
+        release=_glue(
+            "STS-B",
+            _author_files("**/sts-{0}.csv"),
+            columns=("genre", "filename", "year", "old_index", "score", "sentence1", "sentence2"),
+            further=True,
+        ),
         paper=("pearson", 82.0),
     ),
     "mnli": Task(

@@ -187,6 +187,28 @@ def test_predict_reads_what_was_trained_on(tmp_path):
         predictor(datasets.Dataset.from_list([{"text": "a note"}]))
 
 
+def test_predict_takes_as_many_texts_as_were_trained_on(tmp_path, capfd):
+    """And so does a checkpoint of the run, which has its weights alone."""
+    rows = [{"q": "a", "a": row["text"], "label": row["label"]} for row in ROWS["classification"]]
+    data = write_rows(tmp_path / "data.jsonl", rows)
+    steps = ("--max_steps", "1", "--save_strategy", "steps", "--save_steps", "1")
+    for name, columns in (("pair", ("q", "a")), ("one", ("a",))):
+        assert finetune("classification", data, tmp_path / name, "--text_columns", *columns, *steps) == 0
+    for model, given, said in (
+        ("pair", ["--text", "x"], "this model takes a pair of texts: give --text_pair as well"),
+        ("pair/checkpoint-1", ["--text", "x"], "this model takes a pair of texts"),
+        ("one", ["--text", "x", "--text_pair", "y"], "this model takes one text: it goes without --text_pair"),
+        ("pair", ["--text_columns", "a"], "--text_columns takes two columns, as in the training, got 1"),
+        ("one/checkpoint-1", ["--text_columns", "q", "a"], "--text_columns takes one column, as in the training"),
+    ):
+        files = [] if "--text" in given else ["--input_file", data, "--output_file", str(tmp_path / "out.csv")]
+        assert main(["predict", "--model", str(tmp_path / model), *given, *files]) == 1
+        assert said in capfd.readouterr().err.splitlines()[-1]
+    assert main(["predict", "--model", str(tmp_path / "pair"), "--text", "x", "--text_pair", "y"]) == 0
+    files = ["--input_file", data, "--output_file", str(tmp_path / "out.csv")]
+    assert main(["predict", "--model", str(tmp_path / "pair/checkpoint-1"), *files]) == 0
+
+
 def test_a_table_of_another_kind_is_learned_as_the_same_rows_in_ours(tmp_path, capfd):
     """Other columns, separator and encoding, each named by its flag, to `finetune` and `predict`."""
     rows = [row | {"question": f"Où, {i} ?"} for i, row in enumerate(ROWS["multiple-choice"])]
@@ -407,6 +429,15 @@ def test_gpt1_mini_has_settings_of_its_own(settings_of, task):
         assert {name: settings[name] for name in paper} == paper
     settings = settings_of("--task", task, "--learning_rate", "1e-3")
     assert settings["learning_rate"] == 1e-3 and settings["warmup_steps"] == own["warmup_steps"]
+
+
+def test_a_bare_flag_is_true(settings_of):
+    settings = settings_of(
+        "--task", "sst2", "--regression", "--load_best_model_at_end", "--hub_private_repo", "--bf16"
+    )
+    flags = ("regression", "load_best_model_at_end", "hub_private_repo")
+    assert [settings[name] for name in flags] == [True, True, True]
+    assert settings_of("--task", "sst2", "--regression", "False")["regression"] is False
 
 
 def test_finetune_tells_what_it_takes_from_the_recipe(trained, tmp_path, monkeypatch, language_model, capfd):
@@ -672,11 +703,12 @@ def test_generate_goes_on_past_the_models_positions(language_model, dtype, capsy
         ("stsb", ["sentence1", "sentence2"], datasets.Value("float32")),
     ],
 )
-def test_without_files_the_tasks_data_set_is_taken_from_the_hub(tmp_path, monkeypatch, task, columns, label):
+def test_without_files_the_tasks_data_set_is_taken_from_the_hub(tmp_path, monkeypatch, caplog, task, columns, label):
     features = datasets.Features({name: datasets.Value("string") for name in columns} | {"label": label})
-    # As on the Hub, the test set is unlabelled. A folder stands in for the repository.
-    for split, labels in (("train", [0, 1, 1, 0]), ("validation", [1, 0]), ("test", [-1, -1])):
-        rows = {name: [f"number {i}" for i in range(len(labels))] for name in columns} | {"label": labels}
+    # As on the Hub, a row lacks its label and another one its text, and the test set is unlabelled. A folder stands in
+    # for the repository.
+    for split, labels in (("train", [0, 1, 1, 0, -1, 1]), ("validation", [1, 0]), ("test", [-1, -1])):
+        rows = {name: [f"number {i}" * (i < 5) for i in range(len(labels))] for name in columns} | {"label": labels}
         path = tmp_path / "hub" / f"{split}.parquet"
         path.parent.mkdir(exist_ok=True)
         datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
@@ -685,4 +717,10 @@ def test_without_files_the_tasks_data_set_is_taken_from_the_hub(tmp_path, monkey
     assert main(["finetune", *flags]) == 0
     results = json.loads((tmp_path / "model/all_results.json").read_text())
     assert (results["train_samples"], results["eval_samples"]) == (4, 2)
+    mark = "-1" if task == "stsb" else None
+    assert f"the train split: 1 rows skipped, whose label is {mark!r}" in caplog.text.replace('"', "'")
+    assert (
+        f"the train split: 1 rows skipped, the first for this: the train split, row 6: column '{columns[0]}' holds"
+        in caplog.text
+    )
     assert not any(name.startswith("test_") for name in results)

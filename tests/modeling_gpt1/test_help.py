@@ -173,7 +173,7 @@ def test_an_early_answer_is_the_late_one(arguments, tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize(
-    "given", [["--no_load_best_model_at_end"], ["--learning-rate", "-1"], ["--train-file", __file__], ["--bf16"]]
+    "given", [["--no_remove_unused_columns"], ["--learning-rate", "-1"], ["--train-file", __file__], ["--bf16"]]
 )
 def test_what_is_right_is_left_to_the_dataclasses(given, capsys):
     answer_early("finetune", ["--task", "sst2", *given, "--output_dir=x"])

@@ -71,6 +71,8 @@ def flags(folder):
             "logging_steps": 1,
             "report_to": "none",
         }
+        if "--model" in more:
+            del given["config"]
         return ["pretrain", *(text for name, value in given.items() for text in (f"--{name}", str(value))), *more]
 
     return build
@@ -489,11 +491,27 @@ def test_rows_of_a_table_are_books(tokenizer, tmp_path):
 
 def test_a_data_set_of_the_hub_is_streamed_and_found_again_by_its_commit(tokenizer, tmp_path, monkeypatch):
     streamed, commits = [], iter(["one", "one", "two"])
-    rows = datasets.Dataset.from_dict({"text": ["the old house", "by a river"]}).to_iterable_dataset()
+    texts = {"train": ["the old house", "by a river"], "validation": ["the river"]}
+    rows = {name: datasets.Dataset.from_dict({"text": each}).to_iterable_dataset() for name, each in texts.items()}
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **options: streamed.append((a, options)) or rows)
-    info = SimpleNamespace(dataset_info=lambda name: SimpleNamespace(sha=next(commits)))
+    info = SimpleNamespace(dataset_info=lambda name: SimpleNamespace(sha=next(commits, "two")))
     monkeypatch.setattr(books_module, "HfApi", lambda: info)
     for times in (1, 1, 2):
         books = encode_books(["somebody/stories:plain"], tokenizer, cache_dir=str(tmp_path / "cache"))
         assert len(books) == 2 and len(streamed) == times
-    assert streamed[0] == (("somebody/stories",), {"split": "train", "streaming": True, "name": "plain"})
+    assert streamed[0] == (("somebody/stories",), {"streaming": True, "name": "plain"})
+    for there in (2, 1):  # what is held out is the validation split, where there is one
+        cache = str(tmp_path / f"cache{there}")
+        books = encode_books(["somebody/stories:plain"], tokenizer, cache_dir=cache, split="validation")
+        assert list(books["input_ids"][0]) == tokenizer(texts[[*rows][-1]][0])["input_ids"]
+        rows.popitem()
+    with pytest.raises(OSError, match="somebody/stories: cannot be .*: it has no split 'train'; there are $"):
+        encode_books(["somebody/stories"], tokenizer, cache_dir=str(tmp_path / "cache"))
+
+
+def test_books_of_a_corpus_that_are_held_out_too_are_counted(flags, tmp_path, caplog):
+    (tmp_path / "rows.csv").write_text("text\n" + "".join(f"the old house {i}\n" for i in range(9)))
+    more = ["--corpus", str(tmp_path / "rows.csv"), "--validation_corpus", str(tmp_path / "rows.csv")]
+    assert main(flags(tmp_path / "model", *more, "--max_steps", "1")) == 0
+    (said,) = (line for line in caplog.messages if "held out and trained on alike" in line)
+    assert said.count("rows.csv, row") == 3 and said.endswith(" and 6 more")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from zipfile import ZipFile
 
+import datasets
 import pytest
 from sklearn.model_selection import train_test_split
 
@@ -105,6 +106,14 @@ RELEASES: dict[str, dict[str, str | bytes]] = {
         ),
         "STS-B/dev.tsv": tsv(STSB + " | score", "0 | g | f | 2012 | 1 | n | n | F. | G. | 0"),
         "STS-B/test.tsv": tsv(STSB, "0 | g | f | 2012 | 1 | n | n | H. | I."),
+    },
+    "stsb authors": {
+        "stsbenchmark/sts-train.csv": tsv(
+            'main-captions | MSRvid | 2012test | 0001 | 5.000 | A "b. | C.',
+            "main-forums | deft | 2014 | 2 | 2.75 | D. | E. | http://a.b | licence",
+        ),
+        "stsbenchmark/sts-dev.csv": tsv("main-news | headlines | 2015 | 0 | 0 | F. | G."),
+        "stsbenchmark/sts-test.csv": tsv("main-news | headlines | 2016 | 0 | 1.5 | H. | I."),
     },
     "mnli glue": {
         "MNLI/train.tsv": tsv(
@@ -237,6 +246,9 @@ EXPECTED = {
         [("Who?", "Whom?"), ("Where?", "")],
     ),
     "stsb": _pairs([('A "b.', "C.", "5.000"), ("D.", "E.", "2.75")], [("F.", "G.", "0")], [("H.", "I.")]),
+    "stsb authors": _pairs(
+        [('A "b.', "C.", "5.000"), ("D.", "E.", "2.75")], [("F.", "G.", "0")], [("H.", "I.", "1.5")]
+    ),
     "mnli glue": _MNLI | {"test_diagnostic": [("O", "P")]},
     "mnli": _MNLI,
     "qnli": _pairs(
@@ -352,8 +364,8 @@ def test_story_cloze_trains_on_the_validation_file(release):
 
 @pytest.mark.parametrize("name, message", [
     ("qqp", "1 rows skipped, the first for this: {}, row 3: 4 fields, expected 6"),
-    ("mnli glue", "{}: 1 rows skipped, whose label is '-' or 'hidden'"),
-    ("snli jsonl", "{}: 1 rows skipped, whose label is '-' or 'hidden'"),
+    ("mnli glue", "{}: 1 rows skipped, whose label is '-'"),
+    ("snli jsonl", "{}: 1 rows skipped, whose label is '-'"),
 ])  # fmt: skip
 def test_what_is_skipped_is_counted_in_one_line(release, caplog, name, message):
     folder = release(name)
@@ -362,6 +374,26 @@ def test_what_is_skipped_is_counted_in_one_line(release, caplog, name, message):
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert sum(message.format(splits["train"].name) in line for line in said) == 1
     assert sum(splits["train"].name in line for line in said) == 1
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("task", ["snli", "stsb"])
+def test_what_the_hub_marks_as_unlabelled_is_so_in_its_exports(tmp_path, caplog, task, kind):
+    names = TASKS[task].text_columns[0]
+    label = datasets.ClassLabel(names=["neutral", "contradiction", "entailment"])  # in an order of its own
+    types = dict.fromkeys(names, datasets.Value("string"))
+    features = datasets.Features(types | {"label": label if task == "snli" else datasets.Value("float32")})
+    for split, labels in (("train", [0, -1, 2]), ("test", [-1, -1])):
+        rows = {name: ["a"] * len(labels) for name in names} | {"label": labels}
+        rows = datasets.Dataset.from_dict(rows, features=features)
+        {"csv": rows.to_csv, "jsonl": rows.to_json, "parquet": rows.to_parquet}[kind](tmp_path / f"{split}.{kind}")
+    files = {split: str(tmp_path / f"{split}.{kind}") for split in ("train", "test")}
+    splits = labelled_splits(TASKS[task], read_splits(TASKS[task], files))
+    assert splits.keys() == {"train"}
+    columns = find_columns(TASKS[task], splits["train"])
+    split, numbers = Labels.of(TASKS[task], splits["train"], "label").numbers(splits["train"], columns)
+    assert numbers == ([1, 0] if (task, kind) == ("snli", "parquet") else [0, 2]) and list(split.numbers)[0] < 3
+    assert "1 rows skipped, whose label is " in caplog.text and f"test.{kind} has no labels" in caplog.text
 
 
 def test_ones_own_files_are_held_to_their_form(tmp_path):
@@ -384,6 +416,7 @@ HANDED_IN = {
     "mrpc": ("MRPC.tsv", "index\tprediction", ["0"], _BINARY),
     "qqp": ("QQP.tsv", "index\tprediction", ["0", "1"], _BINARY),
     "stsb": ("STS-B.tsv", "index\tprediction", ["0"], None),
+    "stsb authors": ("STS-B.tsv", "index\tprediction", ["0"], None),
     "mnli glue": ("MNLI-mm.tsv", "index\tprediction", ["0"], _NLI),
     "mnli": ("MNLI-mm.tsv", "index\tprediction", ["0"], _NLI),
     "qnli": ("QNLI.tsv", "index\tprediction", ["0"], _RTE),
@@ -446,21 +479,25 @@ def test_one_command_fine_tunes_and_one_predicts(release, tiny, tmp_path, capfd,
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    """A folder of untrained models for SST-2 and MNLI."""
+    """A folder of untrained models: of SST-2 and MNLI, and of pairs with scores, classes, and several classes."""
     folder = tmp_path_factory.mktemp("models")
     tokenizer = GPT1Tokenizer(task_format=True)
     shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    for task in ("sst2", "mnli"):
-        names = dict(enumerate(TASKS[task].labels))
-        config = GPT1Config(vocab_size=len(tokenizer), id2label=names, **shape)
-        TASKS[task].head(config).save_pretrained(folder / task)
-        tokenizer.save_pretrained(folder / task)
+    for name in ("sst2", "mnli", "mrpc", "mrpc several", "stsb", "stsb several"):
+        task, several = name.split()[0], "several" in name
+        problem = {"mrpc several": "multi_label_classification", "stsb": "regression", "stsb several": "regression"}
+        labels = TASKS[task].labels or ("x", "y")[: 1 + several]
+        config = GPT1Config(
+            vocab_size=len(tokenizer), id2label=dict(enumerate(labels)), problem_type=problem.get(name), **shape
+        )
+        TASKS[task].head(config).save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
     return folder
 
 
-def predict(model: Path, task: str, data: Path, output: Path) -> int:
+def predict(model: Path, task: str, data: Path, output: Path, *more: str) -> int:
     flags = {"--model": model, "--task": task, "--data_dir": data, "--output_dir": output}
-    return main(["predict", *(str(word) for pair in flags.items() for word in pair)])
+    return main(["predict", *(str(word) for pair in flags.items() for word in pair), *more])
 
 
 def test_the_archive_grows_task_by_task(release, models, tmp_path):
@@ -483,6 +520,10 @@ def test_the_archive_grows_task_by_task(release, models, tmp_path):
     ("sst2", "sst2", "rocstories", "holds no official file of this task; of the test split it is SST-2/test.tsv or"),
     ("sst2", "classification", "sst2", "classification has no official test set"),
     ("sst2", "sst2", "nowhere", "no such folder: "),
+    ("mrpc", "stsb", "stsb", "mrpc predicts classes, and stsb wants scores, one for each row"),
+    ("stsb several", "stsb", "stsb", "stsb several predicts scores, and stsb wants scores, one for each row"),
+    ("stsb", "mrpc", "mrpc", "stsb predicts scores, and mrpc wants classes, one for each row"),
+    ("mrpc several", "mrpc", "mrpc", "mrpc several predicts classes, and mrpc wants classes, one for each row"),
 ])  # fmt: skip
 def test_what_cannot_be_predicted_is_said_in_a_line(release, models, tmp_path, capfd, model, task, name, message):
     folder = release(name) if name in RELEASES else tmp_path / name
@@ -497,6 +538,8 @@ def test_a_test_row_that_does_not_fit_is_refused(release, models, tmp_path, capf
     (folder / "SST-2/test.tsv").write_text(tsv("index | sentence", "0", "1 | A film."))
     assert predict(models / "sst2", "sst2", folder, tmp_path / "out") == 1
     assert "test.tsv, row 2: 1 field, expected 2" in capfd.readouterr().err.splitlines()[-1]
+    assert predict(models / "sst2", "sst2", folder, tmp_path / "out", "--skip_bad_rows") == 1
+    assert "it goes without --skip_bad_rows" in capfd.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
 
@@ -538,6 +581,16 @@ def test_several_seeds_give_median_and_range(release, tiny, tmp_path, capfd, one
     assert main([*words, "--resume_from_checkpoint", "True"]) == 0
     assert json.loads((output / "all_results.json").read_text()) == results
     assert (output / "seed-5/model.safetensors").stat().st_mtime_ns == before
+
+    more = [*words, "--resume_from_checkpoint", "--seeds", "4"]
+    assert main([*more, "--learning_rate", "1e-3"]) == 1
+    said = f"{output} was begun with learning rate 6.25e-05, linear decay, not 0.001, linear decay"
+    assert said in capfd.readouterr().err.splitlines()[-1] and not (output / "seed-8").exists()
+    for seed in (6, 7):
+        (output / f"seed-{seed}/all_results.json").write_text(json.dumps(runs[0] | {"test_accuracy": 1.0}))
+    assert main(more) == 1
+    said = f"{output}/seed-6 has not the figures of {output}/seed-5: the data have changed"
+    assert said in capfd.readouterr().err.splitlines()[-1] and not (output / "seed-8").exists()
 
 
 @pytest.mark.parametrize("task, files, message", [

@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -46,6 +47,7 @@ PLAIN = [["text", "label"], ["a film", "pos"], ["a bore", "neg"]]
         ("bars.csv", "text|label\na film|pos\na bore|neg\n", {"delimiter": "|"}),
         ("forced.tsv", "text;label\na film;pos\na bore;neg\n", {"delimiter": ";"}),
         ("named.csv", "text\tlabel\na film\tpos\na bore\tneg\n", {"delimiter": "tab"}),
+        ("named.txt", "text\tlabel\na film\tpos\na bore\tneg\n", {"delimiter": "tab"}),
         ("bom.csv", "\ufefftext,label\na film,pos\na bore,neg\n", {}),
         ("utf16.csv", "text,label\na film,pos\na bore,neg\n".encode("utf-16"), {}),
         ("utf16be.tsv", "\ufefftext\tlabel\na film\tpos\na bore\tneg\n".encode("utf-16-be"), {}),
@@ -139,6 +141,7 @@ def test_a_file_without_a_header_and_with_bare_marks(tmp_path):
         ("no_mark.csv", "text,label\na,b\n".encode("utf-16-le"), "likely utf-16-le"),
         ("book.csv", b"PK\x03\x04rest", "not text but a zip archive, as .xlsx"),
         ("old.csv", b"\xd0\xcf\x11\xe0rest", "an old Excel"),
+        ("data.txt", "text\tlabel\na\tb\n", ".txt is a table only where --delimiter says what separates its"),
         ("data.xlsx", b"PK\x03\x04rest", "unknown kind of file, expected one of .csv, .tsv"),
         ("broken.jsonl", '{"text": "a"}\n{"text": \n', "cannot be read as JSONL: line 2: Expecting value"),
         ("list.jsonl", '{"text": "a"}\n["a"]\n', "line 2: not an object"),
@@ -204,6 +207,17 @@ def test_parquet(tmp_path):
     pyarrow.parquet.write_table(pyarrow.Table.from_arrays([[1], [2]], names=["a", "a"]), path)
     with pytest.raises(ValueError, match="two columns have one name"):
         open_table(path).columns()
+
+
+def test_numbered_classes_of_parquet_have_their_names(tmp_path):
+    path = tmp_path / "data.parquet"
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["pos", "neg"])}
+    )
+    rows = {"text": ["a", "b", "c", "d"], "label": [0, 1, -1, None]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(path)
+    assert open_table(path).columns()[0] == rows | {"label": ["pos", "neg", None, None]}
+    assert list(open_table(path).column("text"))[1] == (2, "b")
 
 
 @pytest.mark.parametrize("name", ["x[1].csv", "a::b.csv", "**.csv", "x?.csv", "{a,b}.csv", "x%20y.csv"])
