@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+from modeling_gpt1.info import SHAPE
 from modeling_gpt1.json_files import read_object
 from modeling_gpt1.training import FACTS
 from tokenization.markdown import block, code, literal, one_line, text
@@ -333,15 +334,7 @@ def is_apart(log: list[dict[str, Any]]) -> bool:
 
 
 def _shape(config: dict[str, Any]) -> str:
-    sizes: Iterator[Any] = (
-        config.get(ours) or config.get(theirs)
-        for ours, theirs in (
-            ("num_hidden_layers", "n_layer"),
-            ("hidden_size", "n_embd"),
-            ("num_attention_heads", "n_head"),
-        )
-    )
-    layers, width, heads = sizes
+    layers, width, heads = (next(filter(None, map(config.get, SHAPE[word]))) for word in ("layers", "wide", "heads"))
     return f"{layers} layer{'s' * (layers > 1)}, {width} wide, {heads} head{'s' * (heads > 1)}"
 
 

@@ -243,7 +243,11 @@ LEFT = {
 def test_what_would_be_read_of_an_earlier_model_is_deleted(hub, folder, capsys, create_pr):
     push(folder, "user/model")
     repo = hub.repo()
-    stay = {"NOTES.md": (b"mine", False), "older/pytorch_model.bin": (b"another", True), "model_b.safetensors": (b"", True)}
+    stay = {
+        "NOTES.md": (b"mine", False),
+        "older/pytorch_model.bin": (b"another", True),
+        "model_b.safetensors": (b"", True),
+    }
     left = dict.fromkeys(LEFT, (b"old", False))
     repo.add("refs/heads/main", repo.commits[repo.find("main")] | left | stay, "an earlier model")
     assert cli.main(["push", str(folder), "user/model", "--dry_run"]) == 0
