@@ -233,9 +233,9 @@ def test_a_dry_run_says_that_the_login_is_refused(hub, folder):
 
 
 LEFT = {
-    **dict.fromkeys(("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "adapter_config.json")),
-    **dict.fromkeys(("model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin")),
-    **dict.fromkeys(("generation_config.json", "additional_chat_templates/short.jinja")),
+    *("special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "adapter_config.json"),
+    *("model-00001-of-00002.safetensors", "model.safetensors.index.json", "pytorch_model.bin"),
+    *("generation_config.json", "additional_chat_templates/short.jinja"),
 }
 
 
@@ -243,19 +243,15 @@ LEFT = {
 def test_what_would_be_read_of_an_earlier_model_is_deleted(hub, folder, capsys, create_pr):
     push(folder, "user/model")
     repo = hub.repo()
-    stay = {
-        "NOTES.md": (b"mine", False),
-        "older/pytorch_model.bin": (b"another", True),
-        "model_b.safetensors": (b"", True),
-    }
+    stay = dict.fromkeys(("NOTES.md", "older/pytorch_model.bin", "model_b.safetensors"), (b"mine", False))
     left = dict.fromkeys(LEFT, (b"old", False))
     repo.add("refs/heads/main", repo.commits[repo.find("main")] | left | stay, "an earlier model")
     assert cli.main(["push", str(folder), "user/model", "--dry_run"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert {line.split()[-1] for line in listed if line.startswith("delete")} == set(LEFT)
-    assert set(repo.files()) > set(LEFT)
+    assert {line.split()[-1] for line in listed if line.startswith("delete")} == LEFT
+    assert set(repo.files()) > LEFT
     result = push(folder, "user/model", create_pr=create_pr)
-    assert {change.path for change in result.changes if change.action == "delete"} == set(LEFT)
+    assert {change.path for change in result.changes if change.action == "delete"} == LEFT
     there = repo.files("refs/pr/1" if create_pr else "main")
     assert set(there) == {".gitattributes", *stay, *(path.name for path in folder.iterdir())}
     assert not push(folder, "user/model", create_pr=create_pr).committed
