@@ -123,7 +123,8 @@ class GPT1Config(PreTrainedConfig):
         use_cache (`bool`, defaults to `True`):
             Whether the model returns keys and values for the next call.
         tie_word_embeddings (`bool`, defaults to `True`):
-            Whether the output layer is the token embedding (paper, equation 2).
+            Whether the output layer is the token embedding (paper, equation 2). The task heads, which have no output
+            layer, compute their auxiliary loss with the embedding in any case.
         unk_token_id (`int`, defaults to 0):
             `<unk>`.
         bos_token_id, sep_token_id, cls_token_id, pad_token_id (`int`, *optional*):
