@@ -14,6 +14,7 @@ import copy
 import os
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import torch
@@ -85,9 +86,8 @@ class GPT1Attention(nn.Module):
         self.scaling = self.head_dim**-0.5
         self.attention_dropout = config.attention_dropout
         self.is_causal = config.is_causal
-        window = config.attention_window
-        # Fused kernels count the token itself on either side; kept here as a configuration takes long to answer
-        self.attention_window = window if window is None or config.is_causal else window + 1
+        # Where both sides are seen, fused kernels count the token itself. Kept: a configuration takes long to answer
+        self.attention_window = config.attention_window and config.attention_window + (not config.is_causal)
         self.qkv_proj = nn.Linear(config.hidden_size, 3 * config.hidden_size)
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
         self.o_proj.adds_to_residual = True  # type: ignore[assignment]  # a mark, which torch allows
@@ -389,7 +389,7 @@ class GPT1Model(GPT1PreTrainedModel):
         if matrix is None:
             hidden_states = self.dropout(hidden_states)
         kwargs |= {"attention_mask": causal_mask, "past_key_values": past_key_values, "position_ids": position_ids}
-        for layer in self.layers[: self.config.num_hidden_layers]:
+        for layer in islice(self.layers, self.config.num_hidden_layers):  # a slice would be a module of its own
             hidden_states = layer(hidden_states, **kwargs)
         cache = past_key_values if use_cache else None
         return GPT1ModelOutput(self.norm(hidden_states), cache, token_embeddings=matrix)
