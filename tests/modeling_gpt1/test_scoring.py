@@ -14,7 +14,7 @@ from transformers import OpenAIGPTConfig, OpenAIGPTLMHeadModel
 
 from modeling_gpt1 import GPT1Config, GPT1ForCausalLM, GPT1ForMaskedLM, features, optimize_for_inference, score
 from modeling_gpt1.cli import main
-from modeling_gpt1.scoring import read_texts
+from modeling_gpt1.scoring import read_input
 from tokenization import GPT1Tokenizer
 from tokenization.table_files import TableArguments
 
@@ -361,8 +361,8 @@ def write_texts(path, column="text"):
 def test_a_txt_is_lines_or_with_a_delimiter_a_table(tmp_path):
     path = tmp_path / "texts.txt"
     path.write_text("text\tn\na b\t1\n")
-    assert read_texts(str(path), "text", TableArguments()) == ["text\tn", "a b\t1"]
-    assert read_texts(str(path), "text", TableArguments(delimiter="tab")) == ["a b"]
+    assert read_input(str(path), "text", TableArguments()) == ["text\tn", "a b\t1"]
+    assert read_input(str(path), "text", TableArguments(delimiter="tab")) == ["a b"]
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "txt"])
