@@ -190,6 +190,8 @@ class GPT1Tokenizer(PreTrainedTokenizerFast):
     @task_format.setter
     def task_format(self, value: bool) -> None:
         start, delimiter, extract = self.bos_token, self.sep_token, self.cls_token
+        if value and None in (start, delimiter, extract):
+            raise ValueError("the task format needs a bos_token, a sep_token and a cls_token, and one of them is None")
         self._tokenizer.post_processor = TemplateProcessing(
             single=f"{start} $A {extract}" if value else "$A",
             pair=f"{start} $A {delimiter} $B:0 {extract}" if value else "$A $B:0",

@@ -74,6 +74,8 @@ def test_the_tasks_format_of_a_file_has_the_special_tokens_of_now(tmp_path):
     GPT1Tokenizer(task_format=True).save_pretrained(tmp_path)
     loaded = GPT1Tokenizer.from_pretrained(tmp_path, cls_token="<x>")
     assert tokens(loaded, "a", "b") == [START, "a</w>", DELIMITER, "b</w>", "<x>"]
+    with pytest.raises(ValueError, match="one of them is None"):
+        GPT1Tokenizer.from_pretrained(tmp_path, bos_token=None)
 
 
 def test_a_plain_pair_is_one_text_to_every_way_of_making_a_tokenizer(tmp_path):
