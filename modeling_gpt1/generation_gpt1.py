@@ -80,9 +80,8 @@ class SuppressTokens(LogitsProcessor):
     """As [`SuppressTokensLogitsProcessor`], which compares the whole vocabulary with its list for each new token."""
 
     def __init__(self, suppress_tokens: torch.Tensor):
-        suppress_tokens = suppress_tokens.long()  # an empty list has become floats
+        self.suppress_tokens = suppress_tokens.long()  # an empty list has become floats
         self.by_width: dict[int, torch.Tensor] = {}  # an assistant's vocabulary may be smaller
-        self.suppress_tokens = suppress_tokens
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         width = scores.shape[-1]

@@ -165,7 +165,7 @@ class Predictor:
         self.config = config = model.config
         self.batch_size = batch_size
         self.multiple_choice = isinstance(model, GPT1ForMultipleChoice)
-        named = self.trained_columns.get("text_columns", []) or ["text"]
+        named = self.trained_columns.get("text_columns") or ["text"]
         pair = isinstance(model, (GPT1ForEntailment, GPT1ForSimilarity))
         # How many texts a row has; None where that is open, or not known
         self.texts = 2 if pair else None if self.multiple_choice or not self.trained_columns else len(named)
